@@ -1,0 +1,99 @@
+//! What a disk is to a device: requests go in with a tag, the tag comes out with a result.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use crate::Buffer;
+
+/// Names a request in flight. Given by whoever submits, returned by [`Disk::reap`]; several requests
+/// may carry the same one.
+pub type Tag = u32;
+
+/// What is asked of a disk. Offsets and lengths are in bytes.
+#[derive(Debug, Clone, Copy)]
+pub enum Op<'a> {
+    /// Fills all of `buffers` from `offset` on.
+    Read {
+        /// Where to start.
+        offset: u64,
+        /// Where to put it; any number of pieces of any length.
+        buffers: &'a [Buffer],
+    },
+    /// Stores all of `buffers` from `offset` on.
+    Write {
+        /// Where to start.
+        offset: u64,
+        /// What to store; any number of pieces of any length.
+        buffers: &'a [Buffer],
+    },
+    /// Makes every write that completed before durable.
+    Flush,
+    /// Says that a range is no longer needed: what is read from it afterwards is unspecified.
+    Discard {
+        /// Where to start.
+        offset: u64,
+        /// How much.
+        len: u64,
+    },
+    /// Makes a range read as zeroes.
+    WriteZeroes {
+        /// Where to start.
+        offset: u64,
+        /// How much.
+        len: u64,
+        /// Whether the host may give the space back, so that writing there again may find none.
+        unmap: bool,
+    },
+}
+
+/// What became of a submitted request.
+#[derive(Debug)]
+#[must_use]
+pub enum Submitted {
+    /// It is over; its tag will not be seen again.
+    Done(io::Result<()>),
+    /// It goes on; [`Disk::reap`] will return its tag.
+    InFlight,
+}
+
+/// How a disk moves its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aio {
+    /// io_uring: requests of one turn enter the kernel together, completions need no system call.
+    IoUring,
+    /// A few threads per queue.
+    Threads,
+    /// On the caller's thread: [`Disk::submit`] always says [`Submitted::Done`].
+    Sync,
+}
+
+/// Where the blocks are: one queue of requests to an image.
+///
+/// One per virtqueue, used by one thread at a time. Requests in flight together are not ordered
+/// among each other; [`Op::Flush`] covers what completed before it was submitted. Nothing allocates
+/// per request once each slot has been used. Dropping a disk waits for what is in flight.
+pub trait Disk: Send {
+    /// Takes a request. It may stay with the disk until the next [`Disk::kick`] or [`Disk::wait`].
+    ///
+    /// A request ends with an error, and the image is untouched, when it reaches beyond the end
+    /// (`InvalidInput`), or writes to an image opened read-only (`PermissionDenied`). A read that
+    /// meets the end of a file that was made shorter ends with `UnexpectedEof`.
+    fn submit(&mut self, op: Op<'_>, tag: Tag) -> Submitted;
+
+    /// Starts all that was submitted: as a rule one system call. Some of it may be over when this
+    /// returns, without [`Disk::wake`] saying so: reap afterwards.
+    fn kick(&mut self);
+
+    /// The next request that is over, and how it went; `None` when there is none yet.
+    fn reap(&mut self) -> Option<(Tag, io::Result<()>)>;
+
+    /// Kicks, then blocks until [`Disk::reap`] has something. Returns at once when nothing is in flight.
+    fn wait(&mut self);
+
+    /// Becomes readable when requests complete; to be watched edge-triggered, never to be read.
+    /// `None` when no request is ever in flight.
+    fn wake(&self) -> Option<BorrowedFd<'_>>;
+
+    /// How this disk moves its data: not always what was asked for.
+    fn aio(&self) -> Aio;
+}

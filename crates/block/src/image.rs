@@ -1,0 +1,376 @@
+//! Opening an image: what it is, how big, who else has it.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::engine::{SyncDisk, ThreadsDisk, UringDisk};
+use crate::raw::{Abilities, Alignment, RawFile};
+use crate::{Aio, Disk, Error, raw, sys};
+
+/// The unit of sizes in virtio and on disks, in bytes.
+pub const SECTOR: u32 = 512;
+
+/// How to open a raw image or a block device.
+#[derive(Debug, Clone)]
+pub struct RawOptions {
+    /// A regular file or a block device. What is in it is never looked at: a guest that writes the
+    /// header of another format there changes nothing.
+    pub path: PathBuf,
+    /// Whether writes are refused; the host is then asked for read access only. Default: no.
+    pub read_only: bool,
+    /// Whether to bypass the host's page cache (`O_DIRECT`). Default: no.
+    pub direct: bool,
+    /// How to move data. Default: io_uring.
+    pub aio: Aio,
+    /// Whether [`crate::Op::Discard`] gives space back to the host. Default: yes.
+    pub discard: bool,
+    /// Whether to refuse an image that somebody else has open, and to make others refuse it.
+    /// Default: yes. Only for software in the guests that is made to share disks is "no" safe.
+    pub lock: bool,
+}
+
+impl RawOptions {
+    /// The defaults for `path`.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        Self { path, read_only: false, direct: false, aio: Aio::IoUring, discard: true, lock: true }
+    }
+}
+
+/// Block sizes, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Topology {
+    /// The unit of addressing, at least 512; requests smaller than that may be refused.
+    pub logical_block: u32,
+    /// What the medium writes at once.
+    pub physical_block: u32,
+    /// Offset of the first physical block that starts on a boundary.
+    pub alignment_offset: u32,
+    /// Requests smaller than that are slow; 0 when unknown.
+    pub minimum_io: u32,
+    /// Requests of a multiple of that are best; 0 when unknown.
+    pub optimal_io: u32,
+}
+
+/// An open disk image. Cheap to clone, usable from any thread; its lock goes with the last clone and
+/// the last disk made of it.
+#[derive(Debug, Clone)]
+pub struct Image {
+    raw: Arc<RawFile>,
+    aio: Aio,
+}
+
+impl Image {
+    /// Opens and locks an image.
+    ///
+    /// # Errors
+    /// See [`Error`]: each has the path and cause in its message, and most a hint.
+    pub fn open(options: &RawOptions) -> Result<Self, Error> {
+        let path = &options.path;
+        let block_device = check_kind(path, &std::fs::metadata(path).map_err(|e| open_error(options, e))?)?;
+        let mut flags = libc::O_CLOEXEC;
+        if block_device && options.lock && !options.read_only {
+            // Without O_CREAT this is the kernel's own "nobody else": mounts, RAID, other exclusive users.
+            flags |= libc::O_EXCL;
+        }
+        let open = || OpenOptions::new().read(true).write(!options.read_only).custom_flags(flags).open(path);
+        let is_busy =
+            |file: &io::Result<File>| file.as_ref().is_err_and(|e| e.raw_os_error() == Some(libc::EBUSY));
+        let file = patiently(open, is_busy).map_err(|e| open_error(options, e))?;
+        Self::from_file(file, options)
+    }
+
+    /// Takes an image somebody else opened, with `options.path` as its name in messages. The file
+    /// must be open for reading, and for writing unless `options.read_only`.
+    ///
+    /// # Errors
+    /// As [`Image::open`].
+    pub fn from_file(file: File, options: &RawOptions) -> Result<Self, Error> {
+        let path = options.path.clone();
+        let host = |action| {
+            let path = path.clone();
+            move |source| Error::Host { path, action, source }
+        };
+        let metadata = file.metadata().map_err(host("examine"))?;
+        let block_device = check_kind(&path, &metadata)?;
+        let mode = sys::open_flags(&file).map_err(host("examine"))? & libc::O_ACCMODE;
+        if mode == libc::O_WRONLY || (mode == libc::O_RDONLY && !options.read_only) {
+            return Err(Error::Permission { path, read_only: options.read_only });
+        }
+        if options.lock {
+            lock(&file, options)?;
+        }
+        if options.direct {
+            sys::set_direct(&file).map_err(|source| Error::NoDirect { path: path.clone(), source })?;
+        }
+        let topology = topology(&file, &metadata, block_device, options.direct).map_err(host("examine"))?;
+        let direct = options.direct.then(|| alignment(&file, &topology));
+        let discard =
+            if options.discard && !options.read_only { discard_granularity(&file, &metadata) } else { None };
+        let raw = RawFile {
+            path: path.clone(),
+            file,
+            size: AtomicU64::new(0),
+            read_only: options.read_only,
+            block_device,
+            direct,
+            topology,
+            discard,
+            can: Abilities::default(),
+        };
+        let bytes = raw.host_size().map_err(host("measure"))?;
+        let size = raw.usable(bytes);
+        if size == 0 {
+            return Err(Error::Empty { path, bytes, block: topology.logical_block });
+        }
+        if size != bytes {
+            tracing::warn!(
+                "disk image {}: the last {} bytes are not a whole block of {} and are not part of the disk",
+                path.display(),
+                bytes - size,
+                topology.logical_block,
+            );
+        }
+        raw.size.store(size, Ordering::Relaxed);
+        Ok(Self { raw: Arc::new(raw), aio: options.aio })
+    }
+
+    /// A queue of requests for one virtqueue, at its best with up to `depth` in flight.
+    ///
+    /// Where io_uring was asked for and the host forbids it (a container's system call filter, the
+    /// `kernel.io_uring_disabled` setting, an old kernel), threads do the work instead: one warning
+    /// says so and [`Disk::aio`] tells.
+    ///
+    /// # Errors
+    /// The host refuses a descriptor.
+    pub fn queue(&self, depth: u16) -> io::Result<Box<dyn Disk>> {
+        let raw = Arc::clone(&self.raw);
+        match self.aio {
+            Aio::Sync => Ok(Box::new(SyncDisk::new(raw))),
+            Aio::Threads => Ok(Box::new(ThreadsDisk::new(raw, depth)?)),
+            Aio::IoUring => match UringDisk::new(Arc::clone(&raw), depth) {
+                Ok(disk) => Ok(Box::new(disk)),
+                Err(error) => {
+                    warn_no_uring(&error);
+                    Ok(Box::new(ThreadsDisk::new(raw, depth)?))
+                }
+            },
+        }
+    }
+
+    /// Bytes of disk: whole logical blocks.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.raw.size.load(Ordering::Relaxed)
+    }
+
+    /// Measures the image again, after somebody resized it, and returns the new [`Image::size`].
+    /// Requests are judged by it from then on.
+    ///
+    /// # Errors
+    /// The host does not say, or nothing is left (`InvalidData`); the size stays as it was.
+    pub fn refresh_size(&self) -> io::Result<u64> {
+        let size = self.raw.usable(self.raw.host_size()?);
+        if size == 0 {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        self.raw.size.store(size, Ordering::Relaxed);
+        Ok(size)
+    }
+
+    /// Makes everything written so far durable; blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// The host could not: what was written may be lost.
+    pub fn flush(&self) -> io::Result<()> {
+        self.raw.file.sync_data()
+    }
+
+    /// The block sizes a guest should know.
+    #[must_use]
+    pub fn topology(&self) -> Topology {
+        self.raw.topology
+    }
+
+    /// Whether writes are refused.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.raw.read_only
+    }
+
+    /// The unit, in bytes, in which [`crate::Op::Discard`] gives space back; `None` when it does
+    /// nothing here.
+    #[must_use]
+    pub fn discard_granularity(&self) -> Option<u32> {
+        self.raw.discard
+    }
+
+    /// The name it was opened by.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.raw.path
+    }
+}
+
+impl RawFile {
+    fn host_size(&self) -> io::Result<u64> {
+        if self.block_device { sys::block_device_size(&self.file) } else { Ok(self.file.metadata()?.len()) }
+    }
+
+    /// The whole logical blocks in `bytes`.
+    fn usable(&self, bytes: u64) -> u64 {
+        bytes - bytes % u64::from(self.topology.logical_block)
+    }
+}
+
+/// Whether it is a block device; an error when it is neither that nor a regular file.
+fn check_kind(path: &Path, metadata: &std::fs::Metadata) -> Result<bool, Error> {
+    let kind = metadata.file_type();
+    let not_a_disk = |kind| Err(Error::NotADisk { path: path.into(), kind });
+    if kind.is_block_device() || kind.is_file() {
+        Ok(kind.is_block_device())
+    } else if kind.is_dir() {
+        Err(Error::Directory { path: path.into() })
+    } else if kind.is_char_device() {
+        not_a_disk("character device")
+    } else if kind.is_fifo() {
+        not_a_disk("pipe")
+    } else {
+        not_a_disk("socket")
+    }
+}
+
+fn open_error(options: &RawOptions, source: io::Error) -> Error {
+    let path = options.path.clone();
+    let read_only = options.read_only;
+    match source.raw_os_error() {
+        Some(libc::ENOENT | libc::ENOTDIR) => Error::Missing { path },
+        Some(libc::EACCES | libc::EPERM | libc::EROFS) => Error::Permission { path, read_only },
+        Some(libc::EISDIR) => Error::Directory { path },
+        Some(libc::EBUSY) => Error::Locked { path, read_only },
+        _ => Error::Host { path, action: "open", source },
+    }
+}
+
+/// How often, and after how long, an image in use is asked for again.
+const RETRIES: u32 = 50;
+const RETRY: Duration = Duration::from_millis(10);
+
+/// What `attempt` gives, once that is no longer `busy`.
+///
+/// The kernel takes an io_uring apart after its process is gone, and only then lets go of the file in
+/// it: up to a tenth of a second later, more on a busy host. Who restarts a machine does not wait.
+fn patiently<T>(attempt: impl Fn() -> T, busy: impl Fn(&T) -> bool) -> T {
+    let mut result = attempt();
+    for _ in 0..RETRIES {
+        if !busy(&result) {
+            break;
+        }
+        std::thread::sleep(RETRY);
+        result = attempt();
+    }
+    result
+}
+
+/// Bytes 100 up and 200 up of an image are where QEMU locks what it does and what it forbids others:
+/// 101-103 "I write", 201-203 "nobody else may write". With our locks in the same place, both keep
+/// out of each other's way, and several readers of either kind get along.
+fn lock(file: &File, options: &RawOptions) -> Result<(), Error> {
+    let attempt = || {
+        if options.read_only {
+            Ok(sys::lock(file, false, 201, 3)? && !sys::is_locked(file, 101, 3)?)
+        } else {
+            sys::lock(file, true, 100, 200)
+        }
+    };
+    match patiently(attempt, |locked| matches!(locked, Ok(false))) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::Locked { path: options.path.clone(), read_only: options.read_only }),
+        Err(error) => {
+            tracing::warn!(
+                "disk image {}: the file system has no locks ({error}); make sure nobody else writes to it",
+                options.path.display(),
+            );
+            Ok(())
+        }
+    }
+}
+
+fn topology(
+    file: &File,
+    metadata: &std::fs::Metadata,
+    block_device: bool,
+    direct: bool,
+) -> io::Result<Topology> {
+    if block_device {
+        let [logical, physical, offset, minimum_io, optimal_io] = sys::block_device_topology(file)?;
+        let logical_block = logical.max(SECTOR);
+        // A device that does not know its alignment says -1.
+        let alignment_offset = if offset < physical { offset } else { 0 };
+        let physical_block = physical.max(logical_block);
+        return Ok(Topology { logical_block, physical_block, alignment_offset, minimum_io, optimal_io });
+    }
+    let file_block = u32::try_from(metadata.blksize()).unwrap_or(4096);
+    let logical_block = if direct { direct_block(file, file_block) } else { SECTOR };
+    let physical_block = if file_block.is_power_of_two() { file_block.clamp(SECTOR, 64 << 10) } else { 4096 }
+        .max(logical_block);
+    Ok(Topology {
+        logical_block,
+        physical_block,
+        alignment_offset: 0,
+        minimum_io: physical_block,
+        optimal_io: 0,
+    })
+}
+
+/// The offset alignment of direct I/O on a regular file: as the kernel says, else the file system's
+/// block, which is always enough.
+fn direct_block(file: &File, file_block: u32) -> u32 {
+    let offset = sys::direct_alignment(file).map_or(file_block, |(_, offset)| offset);
+    if offset.is_power_of_two() { offset.clamp(SECTOR, 64 << 10) } else { 4096 }
+}
+
+fn alignment(file: &File, topology: &Topology) -> Alignment {
+    let (memory, offset) =
+        sys::direct_alignment(file).unwrap_or((topology.logical_block, topology.logical_block));
+    Alignment {
+        memory: usize::try_from(memory).unwrap_or(4096).next_power_of_two(),
+        offset: u64::from(offset.next_power_of_two().max(topology.logical_block)),
+    }
+}
+
+/// The unit of discards; `None` when the host has none.
+fn discard_granularity(file: &File, metadata: &std::fs::Metadata) -> Option<u32> {
+    if metadata.file_type().is_block_device() {
+        let (major, minor) = (libc::major(metadata.rdev()), libc::minor(metadata.rdev()));
+        let device = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
+        let number = |name: &str| -> Option<u64> {
+            // A partition's limits are its disk's.
+            let text = std::fs::read_to_string(device.join("queue").join(name))
+                .or_else(|_| std::fs::read_to_string(device.join("../queue").join(name)));
+            text.ok()?.trim().parse().ok()
+        };
+        number("discard_max_bytes").filter(|&most| most > 0)?;
+        return Some(
+            number("discard_granularity").and_then(|g| u32::try_from(g).ok()).unwrap_or(0).max(SECTOR),
+        );
+    }
+    // Beyond the end there is nothing to lose, and asking is the only way to know.
+    let beyond = metadata.len().next_multiple_of(4096);
+    sys::fallocate(file, raw::PUNCH, beyond, 4096).ok()?;
+    let block = u32::try_from(metadata.blksize()).unwrap_or(4096);
+    // A huge st_blksize (network file systems) is a wish, not a unit.
+    Some(if block.is_power_of_two() { block.clamp(SECTOR, 64 << 10) } else { 4096 })
+}
+
+fn warn_no_uring(error: &io::Error) {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        tracing::warn!("io_uring is not available here ({error}); disks use threads instead");
+    });
+}

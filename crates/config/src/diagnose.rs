@@ -1,0 +1,226 @@
+//! What is wrong, where, and what to do about it.
+//!
+//! ```text
+//! error: unknown key `device.disk0.pth`
+//!   --> web.conf:7:14
+//!    | device.disk0.pth=/vm/web/d.img
+//!    |              ^^^
+//! hint: did you mean `device.disk0.path`?
+//! ```
+
+use std::fmt;
+
+use crate::tree::Origin;
+
+/// How many errors, and how many warnings, are kept whole. The rest are only counted, so that the
+/// cost of a file full of nonsense is that of reading it.
+const MAX_SHOWN: usize = 20;
+/// Longest excerpt of a line, in characters.
+const MAX_EXCERPT: usize = 100;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// The machine cannot be what was asked for.
+    Error,
+    /// It can, but perhaps it is not what was meant.
+    Warning,
+}
+
+/// One finding: what, where, why, and what to do.
+#[derive(Debug, Clone)]
+pub struct Diagnostic(Box<Parts>);
+
+#[derive(Debug, Clone, Default)]
+struct Parts {
+    message: String,
+    origin: Option<Origin>,
+    excerpt: Option<Excerpt>,
+    causes: Vec<String>,
+    hint: Option<String>,
+}
+
+impl std::error::Error for Diagnostic {}
+
+#[derive(Debug, Clone)]
+struct Excerpt {
+    text: String,
+    /// Characters before the marked ones.
+    skip: usize,
+    /// Characters that are marked.
+    mark: usize,
+}
+
+impl Diagnostic {
+    /// A finding that says `message`: lower case, no full stop, names in backquotes.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Self {
+        Self(Box::new(Parts { message: message.into(), ..Parts::default() }))
+    }
+
+    /// Adds where it was found.
+    #[must_use]
+    pub fn at(mut self, origin: Origin) -> Self {
+        self.0.origin = Some(origin);
+        self
+    }
+
+    /// Adds the line it was found in, marking `len` bytes from `start`.
+    #[must_use]
+    pub fn excerpt(mut self, line: &str, start: usize, len: usize) -> Self {
+        let start = start.min(line.len());
+        let end = (start + len).min(line.len());
+        let (Some(before), Some(marked)) = (line.get(..start), line.get(start..end)) else {
+            return self;
+        };
+        let text = printable(line, MAX_EXCERPT);
+        let skip = printable(before, MAX_EXCERPT).chars().count().min(text.chars().count());
+        let mark = printable(marked, MAX_EXCERPT).chars().count().min(text.chars().count() - skip);
+        self.0.excerpt = Some(Excerpt { text, skip, mark: mark.max(1) });
+        self
+    }
+
+    /// Adds what came of it: `error`, and what that came of.
+    #[must_use]
+    pub fn cause(mut self, error: &dyn std::error::Error) -> Self {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            self.0.causes.push(printable(&error.to_string(), 1000));
+            next = error.source();
+        }
+        self
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// What it says.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Parts { message, origin, excerpt, causes, hint } = &*self.0;
+        writeln!(f, "{message}")?;
+        if let Some(origin) = origin {
+            writeln!(f, "  --> {origin}")?;
+        }
+        if let Some(Excerpt { text, skip, mark }) = excerpt {
+            writeln!(f, "   | {text}")?;
+            writeln!(f, "   | {}{}", " ".repeat(*skip), "^".repeat(*mark))?;
+        }
+        for cause in causes {
+            writeln!(f, "cause: {cause}")?;
+        }
+        if let Some(hint) = hint {
+            writeln!(f, "hint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+/// All findings about one tree, in the order they were made.
+#[derive(Debug, Clone, Default)]
+pub struct Diagnostics {
+    shown: Vec<(Severity, Diagnostic)>,
+    errors: usize,
+    warnings: usize,
+}
+
+impl Diagnostics {
+    /// Adds what `diagnostic` makes; it is not called when enough of that severity are kept already.
+    pub fn add(&mut self, severity: Severity, diagnostic: impl FnOnce() -> Diagnostic) {
+        let count = match severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        };
+        *count += 1;
+        if *count <= MAX_SHOWN {
+            self.shown.push((severity, diagnostic()));
+        }
+    }
+
+    /// How many errors were found.
+    #[must_use]
+    pub fn errors(&self) -> usize {
+        self.errors
+    }
+
+    /// How many warnings were found.
+    #[must_use]
+    pub fn warnings(&self) -> usize {
+        self.warnings
+    }
+
+    /// Those that are kept whole.
+    #[must_use]
+    pub fn shown(&self) -> &[(Severity, Diagnostic)] {
+        &self.shown
+    }
+}
+
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (severity, diagnostic) in &self.shown {
+            let label = match severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+            };
+            write!(f, "{label}: {diagnostic}")?;
+        }
+        for (count, what) in [(self.errors, "errors"), (self.warnings, "warnings")] {
+            if count > MAX_SHOWN {
+                writeln!(f, "{} more {what} are not shown", count - MAX_SHOWN)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `text` as it may be written to a terminal: without control characters, `max` characters of it.
+pub(crate) fn printable(text: &str, max: usize) -> String {
+    let mut out = String::new();
+    for (shown, c) in text.chars().enumerate() {
+        if shown == max {
+            out.push('…');
+            break;
+        }
+        if c == '\t' {
+            out.push(' ');
+        } else if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        let diagnostic = Diagnostic::new("bad").excerpt("a=\u{1b}[31mred\u{7}", 2, 1);
+        let text = diagnostic.to_string();
+        assert!(text.contains("\\u{1b}[31mred\\u{7}"), "{text}");
+        assert!(!text.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn an_excerpt_is_short_and_its_mark_stays_inside() {
+        let line = "x".repeat(5000);
+        let text = Diagnostic::new("bad").excerpt(&line, 3000, 4000).to_string();
+        assert!(text.lines().all(|line| line.chars().count() < 110), "{text}");
+        let text = Diagnostic::new("bad").excerpt("é=1", 1, 1).to_string();
+        assert_eq!(text, "bad\n", "an index inside a character marks nothing");
+    }
+}

@@ -1,0 +1,260 @@
+//! A request queue over a disk that does what a test says, when it says.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard};
+
+use parador_block::{Aio, Image, RawOptions};
+use parador_virtio::testing::{Driver, UNTOUCHED, turn};
+use parador_virtio::{GuestAddress, QueueState, VirtioDevice, ids};
+use vm_memory::Bytes;
+
+use super::*;
+use crate::blk::{Blk, BlkOptions};
+
+const FLUSH: u64 = bit(v::VIRTIO_BLK_F_FLUSH);
+const CONFIG_WCE: u64 = bit(v::VIRTIO_BLK_F_CONFIG_WCE);
+const WRITE_ZEROES: u64 = bit(v::VIRTIO_BLK_F_WRITE_ZEROES);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Read(u64),
+    Write(u64),
+    Flush,
+    Discard(u64),
+    WriteZeroes(u64),
+}
+
+/// What the disk was asked, and what it will say.
+#[derive(Default)]
+struct Script {
+    asked: Vec<(Asked, Tag)>,
+    /// What the next submissions answer at once; with none left they are in flight.
+    at_once: VecDeque<io::Result<()>>,
+    over: VecDeque<(Tag, io::Result<()>)>,
+    kicks: usize,
+}
+
+#[derive(Clone, Default)]
+struct Scripted(Arc<Mutex<Script>>);
+
+impl Scripted {
+    fn lock(&self) -> MutexGuard<'_, Script> {
+        self.0.lock().unwrap()
+    }
+
+    fn asked(&self) -> Vec<Asked> {
+        self.lock().asked.iter().map(|(asked, _)| *asked).collect()
+    }
+
+    fn end(&self, index: usize, result: io::Result<()>) {
+        let mut script = self.lock();
+        let tag = script.asked[index].1;
+        script.over.push_back((tag, result));
+    }
+}
+
+impl Disk for Scripted {
+    fn submit(&mut self, op: Op<'_>, tag: Tag) -> Submitted {
+        let asked = match op {
+            Op::Read { offset, .. } => Asked::Read(offset),
+            Op::Write { offset, .. } => Asked::Write(offset),
+            Op::Flush => Asked::Flush,
+            Op::Discard { offset, .. } => Asked::Discard(offset),
+            Op::WriteZeroes { offset, .. } => Asked::WriteZeroes(offset),
+        };
+        let mut script = self.lock();
+        script.asked.push((asked, tag));
+        script.at_once.pop_front().map_or(Submitted::InFlight, Submitted::Done)
+    }
+
+    fn kick(&mut self) {
+        self.lock().kicks += 1;
+    }
+
+    fn reap(&mut self) -> Option<(Tag, io::Result<()>)> {
+        self.lock().over.pop_front()
+    }
+
+    fn wait(&mut self) {
+        // What was waited for longest is over.
+        let mut script = self.lock();
+        if script.over.is_empty() {
+            let tag = script.asked[0].1;
+            script.over.push_back((tag, Ok(())));
+            script.asked.remove(0);
+        }
+    }
+
+    fn wake(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn aio(&self) -> Aio {
+        Aio::Sync
+    }
+}
+
+struct Fixture {
+    script: Scripted,
+    handler: BlkQueue,
+    driver: Driver,
+    queue: Queue,
+    blk: Blk,
+}
+
+impl Fixture {
+    fn new(features: u64) -> Self {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(1 << 20).unwrap();
+        let image = Image::open(&RawOptions::new(file.path())).unwrap();
+        let blk = Blk::new(BlkOptions::new(image)).unwrap();
+        let script = Scripted::default();
+        let handler = BlkQueue::new(Box::new(script.clone()), Arc::clone(&blk.shared), 16);
+        let driver = Driver::new(1 << 20, 16, features | ids::VIRTIO_F_VERSION_1);
+        let queue = Queue::new(&driver.setup(0, QueueState::default())).unwrap();
+        Self { script, handler, driver, queue, blk }
+    }
+
+    fn add(&mut self, kind: u32, sector: u64, data: &[u8], room: &[usize]) -> u16 {
+        let header = header(kind, sector);
+        let readable: Vec<&[u8]> =
+            [header.as_slice(), data].into_iter().filter(|part| !part.is_empty()).collect();
+        self.driver.add(&readable, room).unwrap()
+    }
+
+    fn turn(&mut self) {
+        self.driver.publish();
+        turn(&mut self.queue, |queue| self.handler.run(queue)).unwrap();
+    }
+}
+
+fn header(kind: u32, sector: u64) -> [u8; 16] {
+    let mut header = [0; 16];
+    header[..4].copy_from_slice(&kind.to_le_bytes());
+    header[8..].copy_from_slice(&sector.to_le_bytes());
+    header
+}
+
+fn range(sector: u64) -> [u8; 16] {
+    let mut range = [0; 16];
+    range[..8].copy_from_slice(&sector.to_le_bytes());
+    range[8] = 8;
+    range
+}
+
+#[test]
+fn requests_of_a_turn_are_kicked_together_and_end_in_any_order() {
+    let mut fixture = Fixture::new(FLUSH);
+    let heads = [0, 8, 16].map(|sector| fixture.add(v::VIRTIO_BLK_T_IN, sector, &[], &[512, 1]));
+    fixture.turn();
+    assert_eq!(fixture.script.asked(), [Asked::Read(0), Asked::Read(4096), Asked::Read(8192)]);
+    assert_eq!(fixture.script.lock().kicks, 1);
+    assert_eq!(fixture.driver.take_used(), None);
+    for (index, result) in [(2, Ok(())), (0, Err(io::Error::from_raw_os_error(libc::EIO))), (1, Ok(()))] {
+        fixture.script.end(index, result);
+    }
+    fixture.turn();
+    let used: Vec<_> = std::iter::from_fn(|| fixture.driver.take_used()).collect();
+    let expected = [(heads[2], 513, 0), (heads[0], 0, 1), (heads[1], 513, 0)];
+    assert_eq!(used.iter().map(|u| (u.head, u.written, u.data[512])).collect::<Vec<_>>(), expected);
+    assert_eq!(fixture.handler.in_flight(), 0);
+}
+
+#[test]
+fn writethrough_flushes_after_the_write_and_before_the_answer() {
+    for (features, byte) in [(0, 1), (CONFIG_WCE, 1), (FLUSH | CONFIG_WCE, 0)] {
+        let mut fixture = Fixture::new(features);
+        fixture.blk.write_config(32, &[byte]);
+        fixture.add(v::VIRTIO_BLK_T_OUT, 0, &[1; 512], &[1]);
+        fixture.turn();
+        assert_eq!(fixture.script.asked(), [Asked::Write(0)]);
+        fixture.script.end(0, Ok(()));
+        fixture.turn();
+        assert_eq!(fixture.script.asked(), [Asked::Write(0), Asked::Flush]);
+        assert_eq!(fixture.driver.take_used(), None);
+        fixture.script.end(1, Ok(()));
+        fixture.turn();
+        assert_eq!(fixture.driver.take_used().unwrap().data, [0]);
+    }
+}
+
+#[test]
+fn writeback_leaves_flushing_to_the_driver() {
+    for (features, byte) in [(FLUSH, 0), (FLUSH, 1), (FLUSH | CONFIG_WCE, 1)] {
+        let mut fixture = Fixture::new(features);
+        if features & CONFIG_WCE != 0 {
+            fixture.blk.write_config(32, &[byte]);
+        }
+        fixture.script.lock().at_once.push_back(Ok(()));
+        fixture.add(v::VIRTIO_BLK_T_OUT, 0, &[1; 512], &[1]);
+        fixture.turn();
+        assert_eq!(fixture.script.asked(), [Asked::Write(0)]);
+        assert_eq!(fixture.driver.take_used().unwrap().data, [0]);
+    }
+}
+
+#[test]
+fn a_write_that_failed_is_not_flushed_and_a_flush_that_failed_is_a_failed_write() {
+    let mut fixture = Fixture::new(0);
+    let failed = || Err(io::Error::from_raw_os_error(libc::ENOSPC));
+    fixture.script.lock().at_once.extend([failed(), Ok(()), failed()]);
+    fixture.add(v::VIRTIO_BLK_T_OUT, 0, &[1; 512], &[1]);
+    fixture.add(v::VIRTIO_BLK_T_OUT, 1, &[1; 512], &[1]);
+    fixture.turn();
+    assert_eq!(fixture.script.asked(), [Asked::Write(0), Asked::Write(512), Asked::Flush]);
+    for _ in 0..2 {
+        assert_eq!(fixture.driver.take_used().unwrap().data, [1]);
+    }
+}
+
+#[test]
+fn a_request_of_several_ranges_ends_with_the_last_and_fails_with_any() {
+    let mut fixture = Fixture::new(FLUSH | WRITE_ZEROES);
+    fixture.script.lock().at_once.push_back(Ok(()));
+    let ranges = [range(0), range(16), range(32)].concat();
+    fixture.add(v::VIRTIO_BLK_T_WRITE_ZEROES, 0, &ranges, &[1]);
+    fixture.turn();
+    let asked = [Asked::WriteZeroes(0), Asked::WriteZeroes(8192), Asked::WriteZeroes(16384)];
+    assert_eq!(fixture.script.asked(), asked);
+    fixture.script.end(2, Err(io::ErrorKind::StorageFull.into()));
+    fixture.turn();
+    assert_eq!(fixture.driver.take_used(), None);
+    fixture.script.end(1, Ok(()));
+    fixture.turn();
+    assert_eq!(fixture.driver.take_used().unwrap().data, [1]);
+}
+
+/// A guest that edits a request in flight must not change what was decided about it.
+#[test]
+fn a_header_changed_in_flight_is_not_read_again() {
+    let mut fixture = Fixture::new(FLUSH);
+    let head = fixture.add(v::VIRTIO_BLK_T_IN, 0, &[], &[512, 1]);
+    fixture.turn();
+    // The driver's first buffer is the header: make it a write beyond the end, and cut the
+    // descriptors of the answer short.
+    let layout = fixture.driver.layout();
+    let memory = fixture.driver.memory();
+    let first = layout.descriptors + 16 * u64::from(head);
+    let address: u64 = memory.read_obj(GuestAddress(first)).unwrap();
+    memory.write_slice(&header(v::VIRTIO_BLK_T_OUT, u64::MAX), GuestAddress(address)).unwrap();
+    for index in 0..layout.size {
+        memory.write_obj(0u32, GuestAddress(layout.descriptors + 16 * u64::from(index) + 8)).unwrap();
+    }
+    fixture.script.end(0, Ok(()));
+    fixture.turn();
+    let used = fixture.driver.take_used().unwrap();
+    assert_eq!((used.written, used.data[512], used.data[0]), (513, 0, UNTOUCHED));
+}
+
+#[test]
+fn drain_waits_for_everything_flushes_included() {
+    let mut fixture = Fixture::new(0);
+    for sector in 0..4 {
+        fixture.add(v::VIRTIO_BLK_T_OUT, sector, &[1; 512], &[1]);
+    }
+    fixture.turn();
+    fixture.handler.drain(&mut fixture.queue).unwrap();
+    fixture.queue.flush();
+    assert_eq!(std::iter::from_fn(|| fixture.driver.take_used()).count(), 4);
+    assert!(fixture.script.lock().asked.is_empty(), "four writes and four flushes");
+}

@@ -1,0 +1,246 @@
+//! What each device will be.
+
+use parador_config::{Device, Endpoint, PciAddress, Value};
+
+use crate::plan::Check;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// A device, decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DevicePlan {
+    /// What the user calls it.
+    pub id: String,
+    /// Where it was asked to sit.
+    pub address: Option<PciAddress>,
+    /// What it is.
+    pub model: Model,
+}
+
+/// What a device is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Model {
+    /// A disk.
+    Block(Block),
+    /// A network interface.
+    Net(Net),
+    /// A source of entropy; `None` is the host's kernel.
+    Rng(Option<PathBuf>),
+    /// A console.
+    Console(Endpoint),
+    /// Sockets between guest and host.
+    Vsock(Vsock),
+    /// A memory balloon.
+    Balloon(Balloon),
+}
+
+/// Sockets between guest and host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vsock {
+    /// The guest's address.
+    pub cid: u64,
+    /// Where the host connects.
+    pub socket: PathBuf,
+}
+
+/// A memory balloon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Balloon {
+    /// Bytes the guest is asked to give back.
+    pub size: u64,
+    /// Whether it may take memory back when it runs out.
+    pub deflate_on_oom: bool,
+    /// Whether it reports free memory.
+    pub free_page_reporting: bool,
+}
+
+/// A disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    /// The image.
+    pub path: PathBuf,
+    /// Whether it is only read.
+    pub read_only: bool,
+    /// Whether I/O goes around the page cache.
+    pub direct: bool,
+    /// Whether writes are durable before they complete.
+    pub sync: bool,
+    /// How I/O is done.
+    pub aio: Aio,
+    /// Request queues.
+    pub queues: u16,
+    /// Descriptors in each.
+    pub queue_size: u16,
+    /// Serial number.
+    pub serial: String,
+    /// Logical and physical sector size in bytes, if they are not the image's own.
+    pub sector_size: Option<(u32, u32)>,
+}
+
+/// How a disk's I/O is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aio {
+    /// io_uring.
+    IoUring,
+    /// Threads.
+    Threads,
+    /// On the queue's own thread.
+    Sync,
+}
+
+/// A network interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Net {
+    /// The host's end.
+    pub tap: Tap,
+    /// Its address, if one was given.
+    pub mac: Option<[u8; 6]>,
+    /// The MTU the guest is told.
+    pub mtu: Option<u16>,
+    /// Pairs of queues.
+    pub queue_pairs: u16,
+}
+
+/// Where a TAP interface comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tap {
+    /// It is opened by name.
+    Name(String),
+    /// It is open already, at this descriptor.
+    Descriptor(i32),
+}
+
+/// Slots on bus 0 that devices can have: 0 is the host bridge.
+const SLOTS: std::ops::RangeInclusive<u8> = 1..=31;
+
+/// Decides the devices, which share their slots and standard input with `console`.
+pub(crate) fn plan(check: &mut Check<'_>, console: &Endpoint) -> Vec<DevicePlan> {
+    let keys = check.keys;
+    let devices: Vec<DevicePlan> = keys.devices().iter().filter_map(|device| one(check, device)).collect();
+    addresses(check, &devices);
+    let mut stdio = (*console == Endpoint::Stdio).then(|| "console".to_owned());
+    for device in &devices {
+        if device.model != Model::Console(Endpoint::Stdio) {
+            continue;
+        }
+        let key = format!("device.{}.port.0.path", device.id);
+        match &stdio {
+            Some(other) => {
+                let message = format!("standard input and output belong to `{other}` already");
+                check.error(&key, message, format!("set `{other}` to something else, such as none"));
+            }
+            None => stdio = Some(key),
+        }
+    }
+    devices
+}
+
+fn addresses(check: &mut Check<'_>, devices: &[DevicePlan]) {
+    let mut taken = BTreeMap::new();
+    for device in devices {
+        let Some(address) = device.address else { continue };
+        let key = format!("device.{}.addr", device.id);
+        if address.bus != 0 || address.function != 0 || !SLOTS.contains(&address.slot) {
+            check.error(&key, format!("no device can be at {address}"), "addresses are 0:1.0 to 0:31.0");
+        } else if let Some(other) = taken.insert(address, &device.id) {
+            check.error(&key, format!("device `{other}` is at {address} already"), "give each its own slot");
+        }
+    }
+    if devices.len() > SLOTS.count() {
+        let key = format!("device.{}.model", devices[SLOTS.count()].id);
+        let message =
+            format!("{} devices are more than the {} slots there are", devices.len(), SLOTS.count());
+        check.error(&key, message, "leave some out");
+    }
+}
+
+/// Decides one device; `None` after saying what it lacks.
+fn one(check: &mut Check<'_>, device: &Device) -> Option<DevicePlan> {
+    let keys = check.keys;
+    let key = |name: &str| format!("device.{}.{name}", device.id);
+    let model = match device.model {
+        "virtio-blk" => Model::Block(block(check, &key)?),
+        "virtio-net" => Model::Net(net(check, &key)?),
+        "virtio-rnd" => Model::Rng(keys.text(&key("path")).map(PathBuf::from)),
+        "virtio-console" => Model::Console(keys.endpoint(&key("port.0.path")).unwrap_or(Endpoint::None)),
+        "virtio-vsock" => Model::Vsock(Vsock {
+            cid: keys.int(&key("cid")).or_else(|| lacks(check, &key, "cid", "3"))?,
+            socket: text(check, &key, "socket", "/run/web.vsock")?.into(),
+        }),
+        "virtio-balloon" => Model::Balloon(Balloon {
+            size: keys.int(&key("size")).unwrap_or(0),
+            deflate_on_oom: keys.bool(&key("deflate_on_oom")),
+            free_page_reporting: keys.bool(&key("free_page_reporting")),
+        }),
+        other => unreachable!("{other} is not in the table of models"),
+    };
+    Some(DevicePlan { id: device.id.clone(), address: keys.address(&key("addr")), model })
+}
+
+fn block(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Option<Block> {
+    let keys = check.keys;
+    let number = |name| keys.int(&key(name)).and_then(|n| u16::try_from(n).ok()).unwrap_or(1);
+    let queue_size = number("queue_size");
+    if !queue_size.is_power_of_two() {
+        let message = format!("a queue cannot have {queue_size} descriptors");
+        check.error(&key("queue_size"), message, "it is a power of two, such as 256");
+    }
+    Some(Block {
+        path: text(check, key, "path", "/vm/web.img")?.into(),
+        read_only: keys.bool(&key("ro")),
+        direct: keys.bool(&key("nocache")),
+        sync: keys.bool(&key("sync")),
+        aio: match keys.word(&key("aio")) {
+            Some("threads") => Aio::Threads,
+            Some("sync") => Aio::Sync,
+            _ => Aio::IoUring,
+        },
+        queues: number("queues"),
+        queue_size,
+        serial: keys.text(&key("ser")).unwrap_or_default(),
+        sector_size: keys.word(&key("sectorsize")).map(|word| match word {
+            "512" => (512, 512),
+            "512/4096" => (512, 4096),
+            _ => (4096, 4096),
+        }),
+    })
+}
+
+fn net(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Option<Net> {
+    let keys = check.keys;
+    let tap = if keys.word(&key("backend")) == Some("fd") {
+        check.without_effect(&key("tap.name"), "it is for backend=tap");
+        let fd = keys.int(&key("fd")).or_else(|| lacks(check, key, "fd", "3"))?;
+        if keys.int(&key("queues")) != Some(1) {
+            check.error(
+                &key("queues"),
+                "one descriptor is one pair of queues",
+                "leave it out, or use backend=tap",
+            );
+        }
+        Tap::Descriptor(i32::try_from(fd).ok()?)
+    } else {
+        check.without_effect(&key("fd"), "it is for backend=fd");
+        Tap::Name(text(check, key, "tap.name", "tap0")?)
+    };
+    let mac = if let Some(Value::Mac(mac)) = keys.value(&key("mac")) { Some(mac) } else { None };
+    Some(Net {
+        tap,
+        mac,
+        mtu: keys.int(&key("mtu")).and_then(|n| u16::try_from(n).ok()),
+        queue_pairs: keys.int(&key("queues")).and_then(|n| u16::try_from(n).ok()).unwrap_or(1),
+    })
+}
+
+fn text(check: &mut Check<'_>, key: &impl Fn(&str) -> String, name: &str, example: &str) -> Option<String> {
+    check.keys.text(&key(name)).or_else(|| lacks(check, key, name, example))
+}
+
+/// Says that a key is missing, unless it is there with a value that was refused.
+fn lacks<T>(check: &mut Check<'_>, key: &impl Fn(&str) -> String, name: &str, example: &str) -> Option<T> {
+    if !check.keys.is_set(&key(name)) {
+        let message = format!("the device has no `{name}`");
+        check.error(&key("model"), message, format!("set it, as in {}={example}", key(name)));
+    }
+    None
+}

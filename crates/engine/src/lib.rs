@@ -1,0 +1,30 @@
+//! From a tree of keys to a running virtual machine.
+//!
+//! First a [`Plan`]: every decision made, types instead of text, nothing opened. It is pure, so what
+//! a description means can be tested anywhere. Then the machine is put together and started.
+//!
+//! ```
+//! use parador_config::{Source, Tree};
+//! use parador_engine::{Plan, Processors};
+//!
+//! let (tree, mut diagnostics) = Tree::from_sources(&[Source::File {
+//!     name: "web.conf",
+//!     bytes: b"boot.kernel=/boot/vmlinuz\ncpus=4\nthreads=2\n",
+//! }]);
+//! let keys = tree.check(&mut diagnostics);
+//! let plan = Plan::new(&keys, &mut diagnostics).expect("nothing is wrong with it");
+//! assert_eq!(plan.processors, Processors { sockets: 1, cores: 2, threads: 2 });
+//! ```
+
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test stops at the first surprise"))]
+
+mod attach;
+mod console;
+mod device;
+mod launch;
+mod plan;
+
+pub use device::{Aio, Balloon, Block, DevicePlan, Model, Net, Tap, Vsock};
+pub use launch::{Running, Stdio, launch};
+pub use parador_machine::{Outcome, Report};
+pub use plan::{Backing, Boot, Domain, Memory, Plan, Processors};

@@ -1,0 +1,148 @@
+//! What a plan refuses, word for word, and what it decides.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::path::Path;
+
+use parador_config::{Diagnostics, PciAddress, Source, Tree};
+use parador_engine::{Aio, Backing, Domain, Model, Plan, Processors, Tap};
+
+fn plan(text: &str) -> (Option<Plan>, Diagnostics) {
+    let (tree, mut diagnostics) =
+        Tree::from_sources(&[Source::File { name: "web.conf", bytes: text.as_bytes() }]);
+    let keys = tree.check(&mut diagnostics);
+    (Plan::new(&keys, &mut diagnostics), diagnostics)
+}
+
+fn decided(text: &str) -> Plan {
+    let (plan, diagnostics) = plan(&format!("boot.kernel=/boot/vmlinuz\n{text}"));
+    assert_eq!(diagnostics.to_string(), "");
+    plan.unwrap()
+}
+
+/// Compares what is said about `text` with a file; `UPDATE_SNAPSHOTS=1` writes it anew.
+fn refused(name: &str, text: &str) {
+    let (plan, diagnostics) = plan(text);
+    assert!(plan.is_none());
+    said(name, &diagnostics);
+}
+
+fn said(name: &str, diagnostics: &Diagnostics) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots").join(name).with_extension("txt");
+    let text = diagnostics.to_string();
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    assert_eq!(text, std::fs::read_to_string(&path).unwrap_or_default(), "{} differs", path.display());
+}
+
+#[test]
+fn nothing_to_start() {
+    refused("nothing_to_start", "cpus=1\n");
+}
+
+#[test]
+fn processors_that_do_not_multiply() {
+    refused("processors", "boot.kernel=k\ncpus=6\nsockets=2\nthreads=2\n");
+}
+
+#[test]
+fn huge_pages_of_no_size() {
+    refused("huge_pages", "boot.kernel=k\nmemory.backing=hugetlb\nmemory.page_size=64K\n");
+}
+
+#[test]
+fn devices_that_lack_something() {
+    refused(
+        "devices_lack",
+        "boot.kernel=k\ndevice.d.model=virtio-blk\ndevice.n.model=virtio-net\ndevice.f.model=virtio-net\n\
+         device.f.backend=fd\ndevice.v.model=virtio-vsock\ndevice.v.cid=3\n",
+    );
+}
+
+#[test]
+fn addresses_that_clash() {
+    refused(
+        "addresses",
+        "boot.kernel=k\ndevice.a.model=virtio-rnd\ndevice.a.addr=0:0.0\ndevice.b.model=virtio-rnd\n\
+         device.b.addr=0:4.0\ndevice.c.model=virtio-rnd\ndevice.c.addr=0:4.0\n",
+    );
+}
+
+#[test]
+fn one_standard_input_for_two() {
+    refused(
+        "stdio_twice",
+        "boot.kernel=k\nconsole=stdio\ndevice.c.model=virtio-console\ndevice.c.port.0.path=stdio\n",
+    );
+}
+
+#[test]
+fn domains_that_are_not_the_machine() {
+    refused("domain_gap", "boot.kernel=k\ndomains.0.size=128M\ndomains.2.size=128M\n");
+    refused("domain_memory", "boot.kernel=k\ndomains.0.size=128M\ndomains.0.cpus=0\n");
+    refused(
+        "domain_cpus",
+        "boot.kernel=k\ncpus=4\ndomains.0.size=128M\ndomains.0.cpus=0-1\ndomains.1.size=128M\n\
+         domains.1.cpus=1,9\n",
+    );
+    refused("domain_cpu_left", "boot.kernel=k\ncpus=4\ndomains.0.size=256M\ndomains.0.cpus=0-2\n");
+}
+
+#[test]
+fn keys_without_effect_are_named() {
+    let (plan, diagnostics) = plan(
+        "boot.kernel=k\nmemory.page_size=2M\ndevice.n.model=virtio-net\ndevice.n.tap.name=tap0\ndevice.n.fd=5\n",
+    );
+    assert!(plan.is_some(), "a warning is no error");
+    said("without_effect", &diagnostics);
+}
+
+#[test]
+fn a_machine_by_default() {
+    let plan = decided("");
+    assert_eq!(plan.processors, Processors { sockets: 1, cores: 1, threads: 1 });
+    assert_eq!((plan.memory.size, plan.memory.backing), (256 << 20, Backing::Anonymous));
+    assert!(plan.reboot && plan.stop_on_panic && plan.domains.is_empty() && plan.devices.is_empty());
+}
+
+#[test]
+fn processors_not_accounted_for_are_cores() {
+    assert_eq!(decided("cpus=8\n").processors, Processors { sockets: 1, cores: 8, threads: 1 });
+    assert_eq!(decided("cpus=8\nthreads=2\n").processors, Processors { sockets: 1, cores: 4, threads: 2 });
+    assert_eq!(decided("sockets=2\ncores=3\n").processors.count(), 6);
+}
+
+#[test]
+fn devices_in_the_order_of_the_file() {
+    let plan = decided(
+        "device.root.model=virtio-blk\ndevice.root.path=/r\ndevice.root.aio=threads\ndevice.root.queues=2\n\
+         device.data.model=virtio-blk\ndevice.data.path=/d\ndevice.data.ro=on\ndevice.data.addr=0:9.0\n\
+         device.lan.model=virtio-net\ndevice.lan.tap.name=tap0\n",
+    );
+    let ids: Vec<&str> = plan.devices.iter().map(|device| device.id.as_str()).collect();
+    assert_eq!(ids, ["root", "data", "lan"]);
+    let Model::Block(root) = &plan.devices[0].model else { unreachable!("a disk") };
+    assert_eq!((root.aio, root.queues, root.queue_size, root.read_only), (Aio::Threads, 2, 256, false));
+    assert_eq!(plan.devices[1].address, Some(PciAddress { bus: 0, slot: 9, function: 0 }));
+    let Model::Net(lan) = &plan.devices[2].model else { unreachable!("an interface") };
+    assert_eq!((&lan.tap, lan.queue_pairs), (&Tap::Name("tap0".to_owned()), 1));
+}
+
+#[test]
+fn domains_are_the_whole_machine() {
+    let plan = decided(
+        "cpus=4\nmemory.size=1G\ndomains.0.size=256M\ndomains.0.cpus=0,2\ndomains.1.size=768M\ndomains.1.cpus=1,3\n",
+    );
+    assert_eq!(plan.domains[1], Domain { size: 768 << 20, cpus: vec![1, 3] });
+}
+
+#[test]
+fn the_first_machine_of_the_readme_is_one() {
+    let readme = include_str!("../../../README.md");
+    let (_, rest) = readme.split_once("$ cat web.conf\n").unwrap();
+    let (file, _) = rest.split_once("$ ").unwrap();
+    let (plan, diagnostics) = plan(file);
+    assert_eq!(diagnostics.to_string(), "");
+    assert_eq!(plan.unwrap().devices.len(), 2);
+}

@@ -1,0 +1,141 @@
+//! What the command says about itself.
+
+use std::fmt::Write;
+
+use parador_config::keys::{self, Key, Kind};
+
+use crate::args::Topic;
+
+const SHORT: &str = "\
+Parador runs virtual machines on Linux/KVM.
+
+  parador run FILE [-o KEY=VALUE]...             run a machine at this terminal
+  parador vmm -k FILE... [-o KEY=VALUE]... NAME  run a machine under a supervisor
+  parador help keys [PREFIX]                     what a machine can be asked to be
+  parador COMMAND --help, parador --version
+
+A first machine:
+
+  cat > web.conf <<END
+  boot.kernel=/boot/vmlinuz
+  boot.cmdline=console=ttyS0 root=/dev/vda1
+  device.root.model=virtio-blk
+  device.root.path=web.img
+  END
+  parador run web.conf
+
+Exit status: 0 the guest powered off, 1 the VMM or the host failed, 2 the command
+line or the configuration is wrong, 3 the guest reset itself (on_reset=stop),
+4 the guest panicked (on_panic=stop), 5 stopped from outside without the guest.
+";
+
+const VMM: &str = "\
+Usage: parador vmm [-k FILE]... [-o KEY=VALUE]... [--] [NAME]
+
+Runs the machine that the files and options describe, until it ends. Nothing is
+read from a terminal but the guest's own input, and no terminal is changed.
+
+  -k FILE        read lines KEY=VALUE from FILE, `-` for standard input
+  -o KEY=VALUE   set one key; wins over all files
+  NAME           what the machine is called; wins over the key `name`
+
+What comes later wins over what comes earlier. `parador help keys` lists the keys.
+
+SIGTERM presses the guest's power button; a second one ends it at once, as do
+SIGINT, SIGHUP and SIGQUIT.
+
+PARADOR_LOG=error|warn|info|debug|trace sets what is written to standard error.
+
+Exit status: see `parador --help`.
+";
+
+const RUN: &str = "\
+Usage: parador run [-k FILE]... [-o KEY=VALUE]... [--] FILE [NAME]
+
+Runs the machine that FILE describes at this terminal. What `parador vmm --help`
+says holds here too; and keys go to the guest one by one, control characters
+included, except for those that follow Ctrl-A:
+
+  Ctrl-A x       end the machine at once
+  Ctrl-A p       press its power button
+  Ctrl-A Ctrl-A  send Ctrl-A to the guest
+  Ctrl-A ?       list these
+
+The terminal is set back on every way out. Without a terminal at its input it
+reads what there is; the end of input does not end the machine.
+";
+
+/// The text on `topic`.
+pub(crate) fn text(topic: Topic) -> String {
+    match topic {
+        Topic::Short => SHORT.to_owned(),
+        Topic::Vmm => VMM.to_owned(),
+        Topic::Run => RUN.to_owned(),
+        Topic::Keys(prefix) => list(prefix.as_deref()),
+    }
+}
+
+/// The keys that begin with `prefix`, or are of the model `prefix`; one after the other.
+fn list(prefix: Option<&str>) -> String {
+    let mut text = String::new();
+    let wanted = |key: &&Key| {
+        prefix.is_none_or(|prefix| key.pattern.starts_with(prefix) || key.models.contains(&prefix))
+    };
+    for key in keys::ALL.iter().filter(wanted) {
+        let default = key.default.map_or(String::new(), |default| format!(" [{default}]"));
+        let models = match key.models {
+            [] => String::new(),
+            models => format!(" ({})", models.join(", ")),
+        };
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{}={}{default}{models}\n    {}", key.pattern, values(key.kind), key.doc);
+    }
+    if text.is_empty() {
+        text = "no key begins with that\n".to_owned();
+    }
+    text
+}
+
+fn values(kind: Kind) -> String {
+    match kind {
+        Kind::Bool => "true|false".to_owned(),
+        Kind::Int { min, max } => format!("{min}..{max}"),
+        Kind::Size { .. } | Kind::Memory { .. } => "SIZE".to_owned(),
+        Kind::Text { .. } => "TEXT".to_owned(),
+        Kind::Path => "PATH".to_owned(),
+        Kind::Word(words) => words.join("|"),
+        Kind::Mac => "XX:XX:XX:XX:XX:XX".to_owned(),
+        Kind::Cpus => "CPUS".to_owned(),
+        Kind::Address => "BUS:SLOT.FUNCTION".to_owned(),
+        Kind::Uuid => "UUID".to_owned(),
+        Kind::Endpoint => "stdio|none|pty|file:PATH|unix:PATH".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parador_config::{Source, Tree};
+    use parador_engine::Plan;
+
+    use super::*;
+
+    #[test]
+    fn the_first_machine_is_one() {
+        let (_, rest) = SHORT.split_once("<<END\n").expect("a file");
+        let (file, _) = rest.split_once("  END\n").expect("its end");
+        let file: String = file.lines().map(|line| format!("{}\n", line.trim())).collect();
+        let (tree, mut diagnostics) =
+            Tree::from_sources(&[Source::File { name: "help", bytes: file.as_bytes() }]);
+        let keys = tree.check(&mut diagnostics);
+        let plan = Plan::new(&keys, &mut diagnostics);
+        assert_eq!(diagnostics.to_string(), "");
+        assert!(plan.is_some());
+    }
+
+    #[test]
+    fn every_key_is_listed() {
+        let text = text(Topic::Keys(None));
+        assert_eq!(text.lines().filter(|line| !line.starts_with(' ')).count(), keys::ALL.len());
+        assert_eq!(self::text(Topic::Keys(Some("nothing".to_owned()))), "no key begins with that\n");
+    }
+}

@@ -1,0 +1,42 @@
+//! The `parador` command.
+
+mod args;
+mod control;
+mod help;
+mod keyboard;
+mod log;
+mod process;
+mod run;
+mod status;
+mod terminal;
+
+use std::io::Write;
+
+use args::Command;
+use status::Status;
+
+fn main() {
+    process::share_one_heap();
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let status = match args::parse(&arguments) {
+        Ok(Command::Help(topic)) => print(&help::text(topic)),
+        Ok(Command::Version) => print(concat!("parador ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Command::Run(request)) => run::run(&request),
+        Err(wrong) => {
+            eprint!("{wrong}");
+            Status::Usage
+        }
+    };
+    process::exit(status)
+}
+
+/// Prints what was asked for. A reader who went away (a pager, `head`) is no failure.
+fn print(text: &str) -> Status {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("error: cannot write to standard output\ncause: {e}");
+            Status::Failed
+        }
+        Ok(()) | Err(_) => Status::PoweredOff,
+    }
+}

@@ -1,0 +1,116 @@
+//! A queue stops when it is told to, whatever its driver does, and sleeps when there is nothing to do.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parador_virtio::ids::VIRTIO_F_EVENT_IDX;
+use parador_virtio::testing::{Driver, PATIENCE};
+use parador_virtio::{GuestAddress, Lane, Queue, QueueHandler, QueueState, RingError};
+use vm_memory::Bytes;
+
+const FEATURES: [u64; 2] = [0, VIRTIO_F_EVENT_IDX];
+
+/// Gives every chain back, and counts turns and chains.
+#[derive(Clone, Default)]
+struct Count {
+    turns: Arc<AtomicU64>,
+    chains: Arc<AtomicU64>,
+}
+
+impl QueueHandler for Count {
+    fn run(&mut self, queue: &mut Queue) -> Result<(), RingError> {
+        self.turns.fetch_add(1, Ordering::Relaxed);
+        while let Some(chain) = queue.pop()? {
+            self.chains.fetch_add(1, Ordering::Relaxed);
+            queue.push(chain, 0);
+        }
+        Ok(())
+    }
+}
+
+fn wait_until(condition: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < end, "it takes too long");
+        thread::yield_now();
+    }
+}
+
+/// A driver that never lets the ring run dry: one chain, made available again and again without
+/// looking at what the device has done.
+#[test]
+fn a_driver_that_never_stops_does_not_keep_the_queue_from_it() {
+    for features in FEATURES {
+        let mut driver = Driver::new(1 << 20, 256, features);
+        driver.write_descriptor(0, 0x8_0000, 1, 0, 0);
+        (0..256).for_each(|_| driver.offer(0));
+        let index = GuestAddress(driver.layout().available + 2);
+        let used = GuestAddress(driver.layout().used + 2);
+        let memory = driver.memory().clone();
+        let kick = driver.setup(0, QueueState::default()).kick;
+        let over = Arc::new(AtomicBool::new(false));
+        let flood = thread::spawn({
+            let over = Arc::clone(&over);
+            move || {
+                while !over.load(Ordering::Relaxed) {
+                    // As far ahead as is allowed.
+                    let done: u16 = memory.load(used, Ordering::Acquire).unwrap();
+                    memory.store(done.wrapping_add(256), index, Ordering::Release).unwrap();
+                    kick.write(1).unwrap();
+                }
+            }
+        });
+        let count = Count::default();
+        let mut lane = Lane::new(count.clone());
+        lane.start("flooded", driver.setup(0, QueueState::default())).unwrap();
+        wait_until(|| count.chains.load(Ordering::Relaxed) > 10_000);
+        let start = Instant::now();
+        let state = lane.stop().unwrap();
+        assert!(start.elapsed() < PATIENCE);
+        over.store(true, Ordering::Relaxed);
+        flood.join().unwrap();
+        assert!(!driver.is_broken());
+        let chains = count.chains.load(Ordering::Relaxed);
+        assert_eq!(u64::from(state.next_available), chains % (1 << 16));
+    }
+}
+
+#[test]
+fn a_queue_without_work_sleeps() {
+    for features in FEATURES {
+        let driver = Driver::new(1 << 16, 4, features);
+        let count = Count::default();
+        let mut lane = Lane::new(count.clone());
+        lane.start("idle", driver.setup(0, QueueState::default())).unwrap();
+        wait_until(|| count.turns.load(Ordering::Relaxed) > 0);
+        thread::sleep(Duration::from_millis(100));
+        assert_eq!(count.turns.load(Ordering::Relaxed), 1);
+        // Kicks for nothing cost a turn each, at most.
+        driver.force_kick();
+        thread::sleep(Duration::from_millis(50));
+        assert!(count.turns.load(Ordering::Relaxed) <= 2);
+        lane.stop().unwrap();
+    }
+}
+
+#[test]
+fn a_queue_with_a_broken_ring_sleeps_whatever_its_driver_does() {
+    let mut driver = Driver::new(1 << 16, 4, 0);
+    let count = Count::default();
+    let mut lane = Lane::new(count.clone());
+    driver.offer(0xffff);
+    driver.publish();
+    lane.start("broken", driver.setup(0, QueueState::default())).unwrap();
+    wait_until(|| driver.is_broken());
+    let turns = count.turns.load(Ordering::Relaxed);
+    for _ in 0..1000 {
+        driver.force_kick();
+    }
+    thread::sleep(Duration::from_millis(50));
+    assert_eq!(count.turns.load(Ordering::Relaxed), turns);
+    assert_eq!(lane.stop(), Some(QueueState::default()));
+}

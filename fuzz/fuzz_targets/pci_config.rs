@@ -1,0 +1,4 @@
+//! Any bytes as accesses to PCI configuration space.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| parador_fuzz::pci::exercise_config(bytes));

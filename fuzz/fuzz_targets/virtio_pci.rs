@@ -1,0 +1,6 @@
+//! Any bytes as accesses to the registers of a virtio function.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    parador_fuzz::pci::exercise_registers(bytes);
+});

@@ -1,0 +1,37 @@
+# Debian with systemd from its own disk: reaches a login with no failed unit, and powers off cleanly.
+#
+# needs: bzimage initramfs rootfs
+. "$LAB/lib.sh"
+
+with_script debian.initrd <<'END'
+. /etc/os-release
+echo "debian: $ID $VERSION_CODENAME, $(uname -r)"
+echo "debian: init is $(cat /proc/1/comm)"
+echo "debian: $(systemctl is-system-running --wait)"
+systemctl list-units --no-legend --state=failed | sed 's/^/debian: failed unit: /'
+findmnt --noheadings --output SOURCE,FSTYPE,OPTIONS / | sed 's/^/debian: root /'
+# A login shell appears on the serial console on its own.
+for _ in $(seq 60); do
+    ! pgrep -t ttyS0 bash >/dev/null || break
+    sleep 1
+done
+pgrep -t ttyS0 bash >/dev/null && echo "debian: logged in"
+touch /var/lib/was-here && sync
+systemctl poweroff
+END
+vmm debian memory.size=1G cpus=2 "boot.kernel=$BZIMAGE" boot.initrd=debian.initrd \
+    device.root.model=virtio-blk "device.root.path=$ROOTFS" "$(cmdline root=/dev/vda)"
+[ "$status" = 0 ] || fail "parador ended with $status"
+says debian 'debian: init is systemd'
+says debian 'debian: running'
+says debian 'debian: root /dev/vda'
+says debian 'debian: logged in'
+! grep 'failed unit' debian.log || fail "a unit failed"
+
+# Powered off cleanly: what was written is there, and the journal has nothing to replay.
+mkdir mnt
+mount -t ext4 -o ro,noload "$ROOTFS" mnt
+[ -e mnt/var/lib/was-here ] || fail "the disk lost a file"
+umount mnt
+dumpe2fs() { debian /usr/sbin/dumpe2fs -h "$@" 2>/dev/null; }
+! dumpe2fs "$ROOTFS" | grep -q needs_recovery || fail "the root file system was not unmounted"

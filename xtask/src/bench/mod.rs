@@ -1,0 +1,35 @@
+//! `cargo xtask bench`: speed and memory, each figure beside a peer or a limit of the same run.
+
+mod boot;
+mod disk;
+mod memory;
+mod start;
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::command;
+
+/// A benchmark: its name and how to run it.
+type Bench = (&'static str, fn() -> Result<()>);
+
+const BENCHES: &[Bench] =
+    &[("start", start::start), ("disk", disk::disk), ("memory", memory::memory), ("boot", boot::boot)];
+
+/// Runs the benchmark called `name`, or all of them.
+pub fn bench(name: Option<&str>) -> Result<()> {
+    let chosen = |bench: &&Bench| name.is_none_or(|name| name == bench.0);
+    if !BENCHES.iter().any(|bench| chosen(&bench)) {
+        let names = BENCHES.iter().map(|bench| bench.0).collect::<Vec<_>>().join(", ");
+        bail!("there is no benchmark `{}`\nhint: there are {names}", name.unwrap_or_default());
+    }
+    BENCHES.iter().filter(chosen).try_for_each(|bench| bench.1())
+}
+
+/// Runs an example of a crate as it is measured.
+fn example(package: &str, name: &str) -> Command {
+    let mut cargo = command::cargo();
+    cargo.args(["run", "--quiet", "--release", "--package", package, "--example", name]);
+    cargo
+}

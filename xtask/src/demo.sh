@@ -1,0 +1,53 @@
+# A Debian guest with a disk and a network interface of the usual kind.
+#
+# needs: bzimage initramfs rootfs
+# memory: 2048
+. "$LAB/lib.sh"
+
+tap=demo-tap
+tunctl -t $tap >/dev/null
+trap 'tunctl -d $tap >/dev/null' EXIT
+ip addr add 10.99.0.1/24 dev $tap
+ip link set $tap up
+truncate -s 1G data.img
+
+with_script demo.initrd <<'END'
+mkdir -p /run/systemd/network
+printf '[Match]\nType=ether\n\n[Network]\nAddress=10.99.0.2/24\n' >/run/systemd/network/10-demo.network
+networkctl reload
+# Whoever has a terminal looks around alone.
+! grep -qw tour /proc/cmdline && exit 0
+show() {
+    echo
+    echo "# $*"
+    "$@" 2>&1 | head -n 24
+}
+systemctl is-system-running --wait
+show cat /etc/debian_version
+show uname -a
+show lscpu
+show free -m
+show lsblk --output NAME,SIZE,TYPE,FSTYPE,MOUNTPOINTS,SERIAL
+show lspci
+/usr/lib/systemd/systemd-networkd-wait-online --any --timeout=60
+show ip -brief address
+show ping -c 3 -i 0.3 10.99.0.1
+show systemctl status --no-pager
+show systemd-analyze
+systemctl poweroff
+END
+
+keys="memory.size=1G cpus=2 boot.kernel=$BZIMAGE boot.initrd=demo.initrd
+    device.root.model=virtio-blk device.root.path=$ROOTFS
+    device.data.model=virtio-blk device.data.path=data.img device.data.ser=data
+    device.net0.model=virtio-net device.net0.tap.name=$tap
+    device.rnd.model=virtio-rnd"
+line="console=ttyS0 panic=-1 quiet systemd.show_status=1 root=/dev/vda"
+if [ -n "$LAB_INTERACTIVE" ]; then
+    for key in $keys; do set -- "$@" -o "$key"; done
+    "$PARADOR" vmm -o name=demo -o "boot.cmdline=$line" "$@"
+else
+    # shellcheck disable=SC2086
+    vmm demo $keys "boot.cmdline=$line tour"
+    [ "$status" = 0 ] || fail "parador ended with $status"
+fi
