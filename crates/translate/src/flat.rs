@@ -1,0 +1,37 @@
+//! The tree itself, as a file of `key=value` lines.
+
+use std::fmt::Write;
+
+use parador_config::{Diagnostics, Source, Tree};
+
+use crate::format::{Exported, Imported, Input, Output};
+use crate::keys::Fate;
+
+/// Every key is itself.
+pub(crate) const FATES: &[(&str, Fate)] = &[("**", Fate::Mapped)];
+
+pub(crate) fn import(input: Input<'_>) -> Result<Imported, Diagnostics> {
+    let (tree, diagnostics) = match input {
+        Input::Text { name, bytes } => Tree::from_sources(&[Source::File { name, bytes }]),
+        Input::Arguments { first, words } => {
+            let options: Vec<_> = words
+                .iter()
+                .enumerate()
+                .map(|(index, text)| Source::Option { argument: first + index, text })
+                .collect();
+            Tree::from_sources(&options)
+        }
+    };
+    if diagnostics.errors() > 0 { Err(diagnostics) } else { Ok(Imported { tree, losses: Vec::new() }) }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the signature all formats share")]
+pub(crate) fn export(tree: &Tree) -> Result<Exported, Diagnostics> {
+    let mut settings = tree.in_order();
+    settings.sort_by_key(|(key, _)| *key);
+    let mut text = String::new();
+    for (key, setting) in settings {
+        let _ = writeln!(text, "{key}={}", setting.value);
+    }
+    Ok(Exported { output: Output::Text(text), losses: Vec::new() })
+}

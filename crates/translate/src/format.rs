@@ -1,0 +1,137 @@
+//! The formats, and what goes in and out of them.
+
+use std::fmt;
+
+use parador_config::{Diagnostics, Origin, Tree};
+
+use crate::flat;
+use crate::keys::Fate;
+
+/// A way to write a virtual machine down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Flat keys, one `key=value` a line.
+    Flat,
+}
+
+/// What is read.
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    /// A file. One that holds a command line is split as a shell would.
+    Text {
+        /// What messages call it.
+        name: &'a str,
+        /// All of it.
+        bytes: &'a [u8],
+    },
+    /// A command line, already in words.
+    Arguments {
+        /// The number of the first word, for messages; the program's name is number 0.
+        first: usize,
+        /// The words, without the program's name.
+        words: &'a [String],
+    },
+}
+
+/// What is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// A file's text.
+    Text(String),
+    /// A command line, the program's name first. It is shown quoted for a shell.
+    Arguments(Vec<String>),
+}
+
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Arguments(words) => {
+                let quoted: Vec<_> = words.iter().map(|word| quoted(word)).collect();
+                writeln!(f, "{}", quoted.join(" "))
+            }
+        }
+    }
+}
+
+/// `word` as a shell takes it back.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,@%+[]".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// Something that did not come through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    /// What was lost: a key with its value, or an option as it was written.
+    pub what: String,
+    /// Why, or what to do instead.
+    pub why: String,
+    /// Where it was written, if that is known.
+    pub origin: Option<Origin>,
+}
+
+/// A tree, and what it does not say of what was read.
+#[derive(Debug, Clone)]
+pub struct Imported {
+    /// The tree. Nothing in it has been judged yet.
+    pub tree: Tree,
+    /// What was lost.
+    pub losses: Vec<Loss>,
+}
+
+/// What was written, and what it does not say of the tree.
+#[derive(Debug, Clone)]
+pub struct Exported {
+    /// The text or the command line.
+    pub output: Output,
+    /// What was lost.
+    pub losses: Vec<Loss>,
+}
+
+/// Reads `input`, which is in `format`.
+///
+/// # Errors
+///
+/// All that is wrong with how it is written, with places.
+pub fn import(format: Format, input: Input<'_>) -> Result<Imported, Diagnostics> {
+    match format {
+        Format::Flat => flat::import(input),
+    }
+}
+
+/// Writes `tree`, whose references have been expanded, in `format`.
+///
+/// # Errors
+///
+/// What makes the tree impossible to write at all; what merely has no words there is a [`Loss`].
+pub fn export(format: Format, tree: &Tree) -> Result<Exported, Diagnostics> {
+    match format {
+        Format::Flat => flat::export(tree),
+    }
+}
+
+impl Format {
+    /// All formats.
+    pub const ALL: &[Self] = &[Self::Flat];
+
+    /// The word for it on a command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Flat => "flat",
+        }
+    }
+
+    /// Which keys of the table it can say. The first pattern that fits a key counts.
+    #[must_use]
+    pub fn fates(self) -> &'static [(&'static str, Fate)] {
+        match self {
+            Self::Flat => flat::FATES,
+        }
+    }
+}
