@@ -24,6 +24,9 @@
 mod flat;
 mod format;
 mod keys;
+mod text;
+#[cfg_attr(not(test), expect(dead_code, reason = "the formats that are command lines come next"))]
+mod words;
 
 pub use format::{Exported, Format, Imported, Input, Loss, Output, export, import};
 pub use keys::{Fate, Keys};
