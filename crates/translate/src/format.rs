@@ -1,6 +1,8 @@
 //! The formats, and what goes in and out of them.
 
 use std::fmt;
+use std::io;
+use std::path::Path;
 
 use parador_config::{Diagnostics, Origin, Tree};
 
@@ -32,6 +34,10 @@ pub enum Input<'a> {
         words: &'a [String],
     },
 }
+
+/// Reads a file that another one includes. Its path is that of the including file, joined with
+/// what that says.
+pub type Load<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
 /// What is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,12 +99,22 @@ pub struct Exported {
     pub losses: Vec<Loss>,
 }
 
-/// Reads `input`, which is in `format`.
+/// Reads `input`, which is in `format` and includes no other file.
 ///
 /// # Errors
 ///
 /// All that is wrong with how it is written, with places.
 pub fn import(format: Format, input: Input<'_>) -> Result<Imported, Diagnostics> {
+    import_with(format, input, &|_| Err(io::Error::new(io::ErrorKind::Unsupported, "nothing is read here")))
+}
+
+/// Reads `input`, which is in `format`; what it includes comes through `load`.
+///
+/// # Errors
+///
+/// All that is wrong with how it is written, with places.
+pub fn import_with(format: Format, input: Input<'_>, load: Load<'_>) -> Result<Imported, Diagnostics> {
+    let _ = load;
     match format {
         Format::Flat => flat::import(input),
     }
@@ -125,6 +141,12 @@ impl Format {
         match self {
             Self::Flat => "flat",
         }
+    }
+
+    /// The format that is called `name`.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|format| format.name() == name).copied()
     }
 
     /// Which keys of the table it can say. The first pattern that fits a key counts.

@@ -28,5 +28,5 @@ mod text;
 #[cfg_attr(not(test), expect(dead_code, reason = "the formats that are command lines come next"))]
 mod words;
 
-pub use format::{Exported, Format, Imported, Input, Loss, Output, export, import};
+pub use format::{Exported, Format, Imported, Input, Load, Loss, Output, export, import, import_with};
 pub use keys::{Fate, Keys};
