@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::diagnose::{Diagnostic, Diagnostics, Severity, printable};
-use crate::keys::{self, Key, Kind};
+use crate::keys::{self, Key, Kind, Support};
 use crate::nearest::{common_parts, nearest};
 use crate::tree::{Setting, Tree};
 use crate::value::{self, Endpoint, PciAddress, Value};
@@ -23,7 +23,7 @@ pub struct Checked {
 pub struct Device {
     /// What the user calls it: the `disk0` of `device.disk0.model`.
     pub id: String,
-    /// Its model, one of [`keys::MODELS`].
+    /// Its model, the name of one of [`keys::MODELS`].
     pub model: &'static str,
 }
 
@@ -58,9 +58,19 @@ impl Checked {
         if let Some(value) = self.values.get(path) {
             return Some(value.clone());
         }
-        let model = model_of(&self.tree, path);
-        let key = matching(path).find(|key| applies(key, model))?;
+        let key = self.key(path)?;
         value::parse(key.kind, key.default?).ok()
+    }
+
+    /// The key of the table that `path` is.
+    #[must_use]
+    pub fn key(&self, path: &str) -> Option<&'static Key> {
+        let model = model_of(&self.tree, path);
+        matching(path).find(|key| applies(key, model))
+    }
+
+    pub(crate) fn tree(&self) -> &Tree {
+        &self.tree
     }
 
     /// The value of a number or size.
@@ -155,7 +165,7 @@ fn no_model(id: &str, path: &str, setting: &Setting) -> Diagnostic {
     let hint = if wrong {
         format!("`{path}` is spelt `device.{id}.model`")
     } else {
-        format!("set `device.{id}.model` to one of {}", keys::MODELS.join(", "))
+        format!("set `device.{id}.model` to one of {}", keys::native_models().join(", "))
     };
     at_key(Diagnostic::new(format!("device `{id}` has no model")), path, setting, "device.".len(), id.len())
         .hint(hint)
@@ -258,14 +268,17 @@ fn line(path: &str, setting: &Setting) -> String {
 fn keys_of(model: &str) -> String {
     let fields: Vec<&str> = keys::ALL
         .iter()
-        .filter(|key| key.models.contains(&model))
+        .filter(|key| key.models.contains(&model) && !matches!(key.support, Support::Refused(_)))
         .filter_map(|key| key.pattern.strip_prefix("device.*."))
         .collect();
     format!("a {model} has: {}, addr", fields.join(", "))
 }
 
 fn matching(path: &str) -> impl Iterator<Item = &'static Key> {
-    keys::ALL.iter().filter(move |key| key.matches(path))
+    // Most patterns end otherwise than the path: that is seen at once.
+    let last = path.rsplit('.').next().unwrap_or(path);
+    let near = move |key: &&Key| key.pattern.ends_with(last) || key.pattern.ends_with('*');
+    keys::ALL.iter().filter(near).filter(move |key| key.matches(path))
 }
 
 fn applies(key: &Key, model: Option<&str>) -> bool {
@@ -275,7 +288,7 @@ fn applies(key: &Key, model: Option<&str>) -> bool {
 /// The model of the device that has the key `path`.
 fn model_of(tree: &Tree, path: &str) -> Option<&'static str> {
     let setting = tree.setting(&format!("device.{}.model", device_id(path)?))?;
-    keys::MODELS.iter().find(|known| **known == setting.value).copied()
+    keys::model(&setting.value).map(|model| model.name)
 }
 
 /// The `disk0` of `device.disk0.path`.

@@ -34,6 +34,7 @@ mod diagnose;
 pub mod keys;
 mod nearest;
 mod parse;
+mod support;
 mod tree;
 mod value;
 

@@ -97,6 +97,7 @@ impl Plan {
     /// errors, of here or of before.
     #[must_use]
     pub fn new(keys: &Checked, diagnostics: &mut Diagnostics) -> Option<Self> {
+        keys.judge_support(diagnostics);
         let mut check = Check { keys, diagnostics };
         let processors = processors(&mut check);
         let memory = memory(&mut check);

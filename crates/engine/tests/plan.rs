@@ -70,6 +70,19 @@ fn addresses_that_clash() {
 }
 
 #[test]
+fn what_only_other_systems_have() {
+    refused(
+        "not_there_yet",
+        "boot.kernel=k\nbootrom=/fw.fd\nrtc.use_localtime=yes\nx86.x2apic=true\nkeyboard.layout=uk\n\
+         destroy_on_poweroff=true\nacpi_tables=true\ndevice.h.model=hostbridge\ndevice.h.pcireg.vendor=0x1022\n\
+         device.z.model=virtio-blk\ndevice.z.path=/dev/nullb0\ndevice.z.zoned=host-managed\n\
+         device.q.model=virtio-blk\ndevice.q.path=q.img\ndevice.q.format=qcow2\ndevice.q.zoned=none\n\
+         device.n.model=nvme\ndevice.n.path=n.img\ndevice.e.model=virtio-net\ndevice.e.backend=vhost-user\n\
+         device.e.tap.name=tap0\ndevice.e.tap.bridge=br0\n",
+    );
+}
+
+#[test]
 fn one_standard_input_for_two() {
     refused(
         "stdio_twice",
