@@ -21,7 +21,7 @@ impl Checked {
                 continue;
             }
             match key.support {
-                Support::Native | Support::Always(_) => {}
+                Support::Native | Support::Always(_) | Support::Runner => {}
                 Support::Only(values, why) => {
                     let value = self.value(path);
                     let parsed = |text: &&str| value::parse(key.kind, text).ok();
@@ -34,9 +34,6 @@ impl Checked {
                 }
                 Support::NoEffect(why) => diagnostics.add(Severity::Warning, || {
                     self.about(path, format!("`{spelt}` has no effect")).hint(why)
-                }),
-                Support::Runner => diagnostics.add(Severity::Warning, || {
-                    self.about(path, format!("`{spelt}` has no effect here")).hint("`parador run` does it")
                 }),
                 Support::Refused(why) => diagnostics.add(Severity::Error, || {
                     self.about(path, format!("`{spelt}` is not something this version can do")).hint(why)

@@ -25,6 +25,8 @@ pub enum Value {
     Uuid([u8; 16]),
     /// What a console is connected to.
     Endpoint(Endpoint),
+    /// Descriptors, each once, in order.
+    Descriptors(Vec<i32>),
 }
 
 /// Bus, slot and function of a PCI device.
@@ -106,6 +108,9 @@ pub(crate) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
         Kind::Endpoint => parse_endpoint(text)
             .map(Value::Endpoint)
             .ok_or_else(|| "one of stdio, none, pty, file:PATH, unix:PATH".to_owned()),
+        Kind::Descriptors => parse_descriptors(text)
+            .map(Value::Descriptors)
+            .ok_or_else(|| "a list of descriptors such as 3,4, each once".to_owned()),
     }
 }
 
@@ -220,6 +225,18 @@ fn parse_uuid(text: &str) -> Option<[u8; 16]> {
     u128::from_str_radix(&groups.concat(), 16).ok().map(u128::to_be_bytes)
 }
 
+fn parse_descriptors(text: &str) -> Option<Vec<i32>> {
+    let mut fds = Vec::new();
+    for part in text.split(',') {
+        let fd = parse_int(part).filter(|n| (3..=65_535).contains(n)).and_then(|n| i32::try_from(n).ok())?;
+        if fds.contains(&fd) {
+            return None;
+        }
+        fds.push(fd);
+    }
+    Some(fds)
+}
+
 fn parse_endpoint(text: &str) -> Option<Endpoint> {
     match text {
         "stdio" => Some(Endpoint::Stdio),
@@ -285,6 +302,14 @@ mod tests {
         assert_eq!(parse_cpus("0-2,7,1"), Some(vec![0, 1, 2, 7]));
         for bad in ["", "3-1", "0-4294967295", "0-", ",", "4096"] {
             assert_eq!(parse_cpus(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn descriptors_are_not_those_of_the_standard_streams() {
+        assert_eq!(parse_descriptors("3,17,4"), Some(vec![3, 17, 4]));
+        for bad in ["", "2", "3,", "3,3", "3-5", "65536", "-1"] {
+            assert_eq!(parse_descriptors(bad), None, "{bad}");
         }
     }
 

@@ -1,11 +1,9 @@
 //! From the plan of a device to the device, with what it needs of the host opened.
 
-#![expect(unsafe_code, reason = "takes descriptors that this process was started with")]
-
 use std::error::Error;
 use std::fs::File;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use parador_block::{Image, RawOptions};
@@ -13,7 +11,7 @@ use parador_config::{Checked, Diagnostic, Endpoint};
 use parador_devices::balloon::{Balloon, BalloonOptions};
 use parador_devices::blk::{Blk, BlkOptions};
 use parador_devices::console::{Backend, Console, ConsoleOptions, Resizer, Size};
-use parador_devices::net::tap::Tap;
+use parador_devices::net::tap::{self, Tap};
 use parador_devices::net::{Net, NetOptions};
 use parador_devices::rng::{Rng, RngOptions};
 use parador_devices::vsock::{Vsock, VsockOptions};
@@ -22,7 +20,9 @@ use parador_machine::pci::PciAddress;
 use parador_virtio::VirtioDevice;
 
 use crate::device::{self, Aio, DevicePlan, Model};
+use crate::inherited;
 use crate::launch::{Stdio, about};
+use crate::net::{self, Create, Interface, InterfaceKind};
 use crate::plan::Plan;
 
 /// What is left to know of devices once the machine has them.
@@ -42,15 +42,14 @@ pub(crate) fn attach(
     stdio: &mut Stdio,
 ) -> Result<Attached, Diagnostic> {
     let mut attached = Attached::default();
-    // Slots that were asked for are given before those that were not, which take what is left.
-    let (asked, others): (Vec<_>, Vec<_>) = plan.devices.iter().partition(|device| device.address.is_some());
-    for device in asked.into_iter().chain(others) {
-        let address = device.address.and_then(|at| PciAddress::new(at.bus, at.slot, at.function));
+    for device in &plan.devices {
+        let at = device.address;
         let made = Maker { plan, keys, device, stdio, attached: &mut attached }.make()?;
-        machine.attach(made, address).map_err(|e| {
+        machine.attach(made, PciAddress::new(at.bus, at.slot, at.function)).map_err(|e| {
             let source: &dyn Error = &e;
-            let key = if address.is_some() { "addr" } else { "model" };
-            keys.about(&format!("device.{}.{key}", device.id), "the device cannot be attached").cause(source)
+            let addr = format!("device.{}.addr", device.id);
+            let key = if keys.is_set(&addr) { addr } else { format!("device.{}.model", device.id) };
+            keys.about(&key, "the device cannot be attached").cause(source)
         })?;
     }
     Ok(attached)
@@ -121,9 +120,16 @@ impl Maker<'_> {
                 Aio::Threads => parador_block::Aio::Threads,
                 Aio::Sync => parador_block::Aio::Sync,
             },
-            ..RawOptions::new(&plan.path)
+            ..RawOptions::new(&plan.image.path)
         };
-        let image = Image::open(&options).map_err(|e| self.blame("path", &e, e.hint()))?;
+        let image = match plan.image.fd {
+            Some(fd) => {
+                let file = inherited::take(self.keys, &self.key("fd"), fd)?;
+                Image::from_file(file.into(), &options)
+            }
+            None => Image::open(&options),
+        };
+        let image = image.map_err(|e| self.blame("path", &e, e.hint()))?;
         let options = BlkOptions {
             serial: plan.serial.clone(),
             queues: plan.queues,
@@ -146,29 +152,45 @@ impl Maker<'_> {
         })?))
     }
 
-    fn net(&self, plan: &device::Net) -> Made {
-        let pairs = usize::from(plan.queue_pairs);
+    fn net(&self, plan: &net::Net) -> Made {
         let taps = match &plan.tap {
-            device::Tap::Name(name) => Tap::open(name, pairs).map_err(|e| {
-                let hint = format!(
-                    "it must exist and be this user's, with as many queues: \
-                     ip tuntap add {name} mode tap vnet_hdr{} user $USER",
-                    if pairs > 1 { " multi_queue" } else { "" }
-                );
-                about(self.keys, &self.key("tap.name"), &e, Some(hint))
-            })?,
-            device::Tap::Descriptor(fd) => {
-                let tap = take_descriptor(*fd).map_err(|e| {
-                    let message = format!("descriptor {fd} cannot be taken");
-                    let hint = "whoever starts this process opens it and lets it be inherited";
-                    self.keys.about(&self.key("fd"), message).cause(&e).hint(hint)
-                })?;
-                vec![Tap::from_fd(tap).map_err(|e| self.blame("fd", &e, None))?]
+            net::Tap::Interface(interface) => self.interface(interface, plan.queue_pairs)?,
+            net::Tap::Descriptors(fds) => {
+                let tap = |fd: &i32| {
+                    let tap = inherited::take(self.keys, &self.key("fd"), *fd)?;
+                    Tap::from_fd(tap).map_err(|e| self.blame("fd", &e, None))
+                };
+                fds.iter().map(tap).collect::<Result<_, _>>()?
             }
         };
-        let mac = plan.mac.unwrap_or_else(|| derived_mac(self.plan, &self.device.id));
+        let machine_id = std::fs::read("/etc/machine-id").unwrap_or_default();
+        let mac = net::mac(self.plan, &self.device.id, plan, &machine_id);
         let options = NetOptions { taps, mac, mtu: plan.mtu };
         Ok(Box::new(Net::new(options).map_err(|e| self.blame("model", &e, None))?))
+    }
+
+    /// Opens an interface that is there. To make one takes privileges, which are the runner's.
+    fn interface(&self, interface: &Interface, pairs: u16) -> Result<Vec<Tap>, Diagnostic> {
+        let Interface { name, create, kind } = interface;
+        let made_by_runner = match kind {
+            InterfaceKind::Tap { bridge: None, owner: None } if *create != Create::Always => {
+                !tap::exists(name)
+            }
+            InterfaceKind::Tap { .. } | InterfaceKind::Macvtap { .. } => true,
+        };
+        let multi_queue = if pairs > 1 { " multi_queue" } else { "" };
+        let by_hand = format!("ip tuntap add {name} mode tap vnet_hdr{multi_queue} user $USER");
+        if made_by_runner {
+            let named = self.key("tap.name");
+            let key = if self.keys.is_set(&named) { named } else { self.key("model") };
+            let hint = format!("`parador run` makes and joins interfaces; or make it yourself: {by_hand}");
+            let message = format!("there is no interface {name} for `parador vmm` to open");
+            return Err(self.keys.about(&key, message).hint(hint));
+        }
+        Tap::open(name, usize::from(pairs)).map_err(|e| {
+            let hint = format!("it must be this user's, with as many queues: {by_hand}");
+            self.blame("tap.name", &e, Some(hint))
+        })
     }
 
     fn console(&mut self, endpoint: &Endpoint) -> Made {
@@ -210,79 +232,4 @@ impl Maker<'_> {
 /// An input that ends at once.
 fn nothing() -> io::Result<OwnedFd> {
     Ok(File::open("/dev/null")?.into())
-}
-
-/// Takes a descriptor that this process was started with.
-fn take_descriptor(fd: i32) -> io::Result<OwnedFd> {
-    // SAFETY: no pointers; a number that is no descriptor is refused.
-    let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
-    if copy < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a descriptor just made, which nobody else has.
-    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
-}
-
-/// An Ethernet address of the interface `id` that stays the same from one start to the next and
-/// differs between machines: nothing has to be stored.
-fn derived_mac(plan: &Plan, id: &str) -> [u8; 6] {
-    let mut hash = Fnv::default();
-    match plan.uuid {
-        Some(uuid) => hash.add(&uuid),
-        None => {
-            // Two hosts with machines of one name share a network more often than not.
-            hash.add(&std::fs::read("/etc/machine-id").unwrap_or_default());
-            hash.add(plan.name.as_bytes());
-        }
-    }
-    hash.add(&[0]);
-    hash.add(id.as_bytes());
-    let [.., a, b, c, d, e] = hash.0.to_be_bytes();
-    // Locally administered, of one device.
-    [0x02, a, b, c, d, e]
-}
-
-/// FNV-1a: of no strength, but the same in all versions.
-struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Fnv {
-    fn add(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn plan(text: &str) -> Plan {
-        let file = parador_config::Source::File { name: "f", bytes: text.as_bytes() };
-        let (tree, mut diagnostics) = parador_config::Tree::from_sources(&[file]);
-        let keys = tree.check(&mut diagnostics);
-        Plan::new(&keys, &mut diagnostics).unwrap()
-    }
-
-    #[test]
-    fn addresses_stay_and_differ() {
-        let plan = plan("boot.kernel=k\nuuid=12345678-9abc-4def-8123-456789abcdef\nname=a\n");
-        let mac = derived_mac(&plan, "net0");
-        assert_eq!(mac, [0x02, 0x9f, 0x1e, 0x24, 0xf4, 0x00], "stored nowhere, so it must not change");
-        assert_ne!(mac, derived_mac(&plan, "net1"));
-        let named = |name| derived_mac(&self::plan(&format!("boot.kernel=k\nname={name}\n")), "net0");
-        assert_ne!(named("a"), named("b"));
-        assert_eq!(named("a"), named("a"));
-    }
-
-    #[test]
-    fn a_number_that_is_no_descriptor_is_refused() {
-        assert_eq!(take_descriptor(60_000).unwrap_err().raw_os_error(), Some(libc::EBADF));
-    }
 }

@@ -1,18 +1,20 @@
 //! What each device will be.
 
-use parador_config::{Device, Endpoint, PciAddress, Value};
-
-use crate::plan::Check;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+use parador_config::{Device, Endpoint, PciAddress};
+
+use crate::net::{Net, Tap, net};
+use crate::plan::{Check, HostFile};
 
 /// A device, decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DevicePlan {
     /// What the user calls it.
     pub id: String,
-    /// Where it was asked to sit.
-    pub address: Option<PciAddress>,
+    /// Where it sits.
+    pub address: PciAddress,
     /// What it is.
     pub model: Model,
 }
@@ -58,7 +60,7 @@ pub struct Balloon {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
     /// The image.
-    pub path: PathBuf,
+    pub image: HostFile,
     /// Whether it is only read.
     pub read_only: bool,
     /// Whether I/O goes around the page cache.
@@ -88,36 +90,15 @@ pub enum Aio {
     Sync,
 }
 
-/// A network interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Net {
-    /// The host's end.
-    pub tap: Tap,
-    /// Its address, if one was given.
-    pub mac: Option<[u8; 6]>,
-    /// The MTU the guest is told.
-    pub mtu: Option<u16>,
-    /// Pairs of queues.
-    pub queue_pairs: u16,
-}
-
-/// Where a TAP interface comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Tap {
-    /// It is opened by name.
-    Name(String),
-    /// It is open already, at this descriptor.
-    Descriptor(i32),
-}
-
 /// Slots on bus 0 that devices can have: 0 is the host bridge.
 const SLOTS: std::ops::RangeInclusive<u8> = 1..=31;
 
 /// Decides the devices, which share their slots and standard input with `console`.
 pub(crate) fn plan(check: &mut Check<'_>, console: &Endpoint) -> Vec<DevicePlan> {
     let keys = check.keys;
-    let devices: Vec<DevicePlan> = keys.devices().iter().filter_map(|device| one(check, device)).collect();
-    addresses(check, &devices);
+    let devices: Vec<_> = keys.devices().iter().filter_map(|device| one(check, device)).collect();
+    let devices = place(check, devices);
+    interfaces(check, &devices);
     let mut stdio = (*console == Endpoint::Stdio).then(|| "console".to_owned());
     for device in &devices {
         if device.model != Model::Console(Endpoint::Stdio) {
@@ -135,32 +116,56 @@ pub(crate) fn plan(check: &mut Check<'_>, console: &Endpoint) -> Vec<DevicePlan>
     devices
 }
 
-fn addresses(check: &mut Check<'_>, devices: &[DevicePlan]) {
+/// A device that has no place yet, and the one it was asked to have.
+type Placeless = (String, Option<PciAddress>, Model);
+
+/// Gives devices the addresses they were asked to have, and the others the first slots left.
+fn place(check: &mut Check<'_>, devices: Vec<Placeless>) -> Vec<DevicePlan> {
     let mut taken = BTreeMap::new();
-    for device in devices {
-        let Some(address) = device.address else { continue };
-        let key = format!("device.{}.addr", device.id);
+    for (id, address, _) in &devices {
+        let Some(address) = address else { continue };
+        let key = format!("device.{id}.addr");
         if address.bus != 0 || address.function != 0 || !SLOTS.contains(&address.slot) {
             check.error(&key, format!("no device can be at {address}"), "addresses are 0:1.0 to 0:31.0");
-        } else if let Some(other) = taken.insert(address, &device.id) {
+        } else if let Some(other) = taken.insert(address.slot, id.clone()) {
             check.error(&key, format!("device `{other}` is at {address} already"), "give each its own slot");
         }
     }
     if devices.len() > SLOTS.count() {
-        let key = format!("device.{}.model", devices[SLOTS.count()].id);
+        let key = format!("device.{}.model", devices[SLOTS.count()].0);
         let message =
             format!("{} devices are more than the {} slots there are", devices.len(), SLOTS.count());
         check.error(&key, message, "leave some out");
     }
+    let mut free = SLOTS.filter(|slot| !taken.contains_key(slot));
+    let mut next = || PciAddress { bus: 0, slot: free.next().unwrap_or(0), function: 0 };
+    let placed =
+        |(id, asked, model): Placeless| DevicePlan { id, address: asked.unwrap_or_else(&mut next), model };
+    devices.into_iter().map(placed).collect()
+}
+
+/// Finds interfaces of the host that two devices would use.
+fn interfaces(check: &mut Check<'_>, devices: &[DevicePlan]) {
+    let mut taken = BTreeMap::new();
+    for device in devices {
+        let Model::Net(Net { tap: Tap::Interface(interface), .. }) = &device.model else { continue };
+        if let Some(other) = taken.insert(interface.name.as_str(), device.id.as_str()) {
+            let message = format!("interface {} is that of device `{other}` already", interface.name);
+            let named = format!("device.{}.tap.name", device.id);
+            let key =
+                if check.keys.is_set(&named) { named.clone() } else { format!("device.{}.model", device.id) };
+            check.error(&key, message, format!("give each its own with `{named}`"));
+        }
+    }
 }
 
 /// Decides one device; `None` after saying what it lacks.
-fn one(check: &mut Check<'_>, device: &Device) -> Option<DevicePlan> {
+fn one(check: &mut Check<'_>, device: &Device) -> Option<Placeless> {
     let keys = check.keys;
     let key = |name: &str| format!("device.{}.{name}", device.id);
     let model = match device.model {
         "virtio-blk" => Model::Block(block(check, &key)?),
-        "virtio-net" => Model::Net(net(check, &key)?),
+        "virtio-net" => Model::Net(net(check, &device.id, &key)?),
         "virtio-rnd" => Model::Rng(keys.text(&key("path")).map(PathBuf::from)),
         "virtio-console" => Model::Console(keys.endpoint(&key("port.0.path")).unwrap_or(Endpoint::None)),
         "virtio-vsock" => Model::Vsock(Vsock {
@@ -175,7 +180,7 @@ fn one(check: &mut Check<'_>, device: &Device) -> Option<DevicePlan> {
         // Refused when support was judged, or part of every machine.
         _ => return None,
     };
-    Some(DevicePlan { id: device.id.clone(), address: keys.address(&key("addr")), model })
+    Some((device.id.clone(), keys.address(&key("addr")), model))
 }
 
 fn block(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Option<Block> {
@@ -187,7 +192,10 @@ fn block(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Option<Block> 
         check.error(&key("queue_size"), message, "it is a power of two, such as 256");
     }
     Some(Block {
-        path: text(check, key, "path", "/vm/web.img")?.into(),
+        image: HostFile {
+            path: text(check, key, "path", "/vm/web.img")?.into(),
+            fd: check.descriptor(&key("fd")),
+        },
         read_only: keys.bool(&key("ro")),
         direct: keys.bool(&key("nocache")),
         sync: keys.bool(&key("sync")),
@@ -207,38 +215,22 @@ fn block(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Option<Block> 
     })
 }
 
-fn net(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Option<Net> {
-    let keys = check.keys;
-    let tap = if keys.word(&key("backend")) == Some("fd") {
-        check.without_effect(&key("tap.name"), "it is for backend=tap");
-        let fd = keys.int(&key("fd")).or_else(|| lacks(check, key, "fd", "3"))?;
-        if keys.int(&key("queues")) != Some(1) {
-            check.error(
-                &key("queues"),
-                "one descriptor is one pair of queues",
-                "leave it out, or use backend=tap",
-            );
-        }
-        Tap::Descriptor(i32::try_from(fd).ok()?)
-    } else {
-        check.without_effect(&key("fd"), "it is for backend=fd");
-        Tap::Name(text(check, key, "tap.name", "tap0")?)
-    };
-    let mac = if let Some(Value::Mac(mac)) = keys.value(&key("mac")) { Some(mac) } else { None };
-    Some(Net {
-        tap,
-        mac,
-        mtu: keys.int(&key("mtu")).and_then(|n| u16::try_from(n).ok()),
-        queue_pairs: keys.int(&key("queues")).and_then(|n| u16::try_from(n).ok()).unwrap_or(1),
-    })
-}
-
-fn text(check: &mut Check<'_>, key: &impl Fn(&str) -> String, name: &str, example: &str) -> Option<String> {
+pub(crate) fn text(
+    check: &mut Check<'_>,
+    key: &impl Fn(&str) -> String,
+    name: &str,
+    example: &str,
+) -> Option<String> {
     check.keys.text(&key(name)).or_else(|| lacks(check, key, name, example))
 }
 
 /// Says that a key is missing, unless it is there with a value that was refused.
-fn lacks<T>(check: &mut Check<'_>, key: &impl Fn(&str) -> String, name: &str, example: &str) -> Option<T> {
+pub(crate) fn lacks<T>(
+    check: &mut Check<'_>,
+    key: &impl Fn(&str) -> String,
+    name: &str,
+    example: &str,
+) -> Option<T> {
     if !check.keys.is_set(&key(name)) {
         let message = format!("the device has no `{name}`");
         check.error(&key("model"), message, format!("set it, as in {}={example}", key(name)));

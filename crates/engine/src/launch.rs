@@ -14,7 +14,8 @@ use parador_machine::{
 
 use crate::attach::{Attached, attach};
 use crate::console;
-use crate::plan::{Backing, Plan, Processors};
+use crate::inherited;
+use crate::plan::{Backing, HostFile, Plan, Processors};
 
 /// What consoles on `stdio` are connected to.
 #[derive(Debug)]
@@ -90,7 +91,7 @@ impl Running {
 fn boot(plan: &Plan, keys: &Checked) -> Result<Boot, Diagnostic> {
     let kernel = open(keys, "boot.kernel", "kernel", &plan.boot.kernel)?;
     let initrd = match &plan.boot.initrd {
-        Some(path) => Some(open(keys, "boot.initrd", "initial RAM disk", path)?),
+        Some(file) => Some(open(keys, "boot.initrd", "initial RAM disk", file)?),
         None => None,
     };
     let stock = kernel.file.metadata().is_ok_and(|file| file.len() > STOCK_KERNEL);
@@ -99,13 +100,18 @@ fn boot(plan: &Plan, keys: &Checked) -> Result<Boot, Diagnostic> {
             "the processor shows no virtualization extensions (vmx, svm): if this host's KVM is made of \
              software, {} will not get through its boot; run it on hardware, or ask whoever runs this \
              machine for nested virtualization",
-            plan.boot.kernel.display()
+            plan.boot.kernel.path.display()
         );
     }
     Ok(Boot { kernel, initrd, cmdline: plan.boot.cmdline.clone() })
 }
 
-fn open(keys: &Checked, key: &str, what: &str, path: &Path) -> Result<BootFile, Diagnostic> {
+fn open(keys: &Checked, key: &str, what: &str, file: &HostFile) -> Result<BootFile, Diagnostic> {
+    let HostFile { path, fd } = file;
+    if let Some(fd) = fd {
+        let file = inherited::take(keys, &format!("{key}_fd"), *fd)?.into();
+        return Ok(BootFile { path: path.clone(), file });
+    }
     BootFile::open(path).map_err(|e| {
         let hint = match e.kind() {
             std::io::ErrorKind::NotFound => {
@@ -155,10 +161,11 @@ fn shape(plan: &Plan, keys: &Checked, serial: Option<SerialLine>) -> Result<Shap
         let key = ["sockets", "cores", "threads"].into_iter().find(|key| keys.is_set(key)).unwrap_or("cpus");
         about(keys, key, &e, Some("give the guest fewer processors".to_owned()))
     })?;
+    let kvm = plan.kvm.map(|fd| inherited::take(keys, "kvm.fd", fd)).transpose()?;
     let on_reset = if plan.reboot { OnReset::Restart } else { OnReset::Stop };
     let on_panic = if plan.stop_on_panic { OnPanic::Stop } else { OnPanic::Continue };
     let nodes = plan.domains.iter().map(|domain| NumaNode { memory: domain.size, cpus: domain.cpus.clone() });
-    Ok(Shape { topology, memory, nodes: nodes.collect(), serial, on_reset, on_panic })
+    Ok(Shape { kvm, topology, memory, nodes: nodes.collect(), serial, on_reset, on_panic })
 }
 
 fn machine_error(keys: &Checked, error: &parador_machine::Error) -> Diagnostic {

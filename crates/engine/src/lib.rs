@@ -21,10 +21,13 @@
 mod attach;
 mod console;
 mod device;
+mod inherited;
 mod launch;
+mod net;
 mod plan;
 
-pub use device::{Aio, Balloon, Block, DevicePlan, Model, Net, Tap, Vsock};
+pub use device::{Aio, Balloon, Block, DevicePlan, Model, Vsock};
 pub use launch::{Running, Stdio, launch};
+pub use net::{Create, Interface, InterfaceKind, Net, Tap, mac};
 pub use parador_machine::{Outcome, Report};
-pub use plan::{Backing, Boot, Domain, Memory, Plan, Processors};
+pub use plan::{Backing, Boot, Domain, HostFile, Memory, Plan, Processors};

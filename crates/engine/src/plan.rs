@@ -23,6 +23,8 @@ pub struct Plan {
     pub domains: Vec<Domain>,
     /// What it starts.
     pub boot: Boot,
+    /// The descriptor of /dev/kvm, where it is open already.
+    pub kvm: Option<i32>,
     /// What its first serial port is connected to.
     pub console: Endpoint,
     /// Its devices, in order.
@@ -81,13 +83,22 @@ pub struct Domain {
     pub cpus: Vec<u32>,
 }
 
+/// A file of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostFile {
+    /// Its name; for messages only, when it is open already.
+    pub path: PathBuf,
+    /// The descriptor at which it is open.
+    pub fd: Option<i32>,
+}
+
 /// What a machine starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Boot {
     /// The kernel.
-    pub kernel: PathBuf,
+    pub kernel: HostFile,
     /// The initial RAM disk.
-    pub initrd: Option<PathBuf>,
+    pub initrd: Option<HostFile>,
     /// The kernel's command line.
     pub cmdline: String,
 }
@@ -103,6 +114,7 @@ impl Plan {
         let memory = memory(&mut check);
         let domains = domains(&mut check, processors, memory);
         let boot = boot(&mut check);
+        let kvm = check.descriptor("kvm.fd");
         let console = keys.endpoint("console").unwrap_or(Endpoint::None);
         let devices = device::plan(&mut check, &console);
         let uuid = keys
@@ -115,6 +127,7 @@ impl Plan {
             memory,
             domains,
             boot: boot?,
+            kvm,
             console,
             devices,
             reboot: keys.word("on_reset") != Some("stop"),
@@ -143,6 +156,11 @@ impl Check<'_> {
     /// Finds that `key` makes the machine impossible.
     pub(crate) fn error(&mut self, key: &str, message: impl Into<String>, hint: impl Into<String>) {
         self.diagnostics.add(Severity::Error, || self.keys.about(key, message).hint(hint));
+    }
+
+    /// The descriptor that `key` gives.
+    pub(crate) fn descriptor(&self, key: &str) -> Option<i32> {
+        self.keys.int(key).and_then(|fd| i32::try_from(fd).ok())
     }
 
     /// Finds that `key` changes nothing.
@@ -269,8 +287,11 @@ fn boot(check: &mut Check<'_>) -> Option<Boot> {
         return None;
     };
     Some(Boot {
-        kernel: kernel.into(),
-        initrd: check.keys.text("boot.initrd").map(PathBuf::from),
+        kernel: HostFile { path: kernel.into(), fd: check.descriptor("boot.kernel_fd") },
+        initrd: check
+            .keys
+            .text("boot.initrd")
+            .map(|initrd| HostFile { path: initrd.into(), fd: check.descriptor("boot.initrd_fd") }),
         cmdline: check.keys.text("boot.cmdline").unwrap_or_default(),
     })
 }

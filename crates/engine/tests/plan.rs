@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-use parador_config::{Diagnostics, PciAddress, Source, Tree};
-use parador_engine::{Aio, Backing, Domain, Model, Plan, Processors, Tap};
+use parador_config::{Diagnostics, Source, Tree};
+use parador_engine::{Aio, Backing, Create, Domain, Interface, InterfaceKind, Model, Plan, Processors, Tap};
 
 fn plan(text: &str) -> (Option<Plan>, Diagnostics) {
     let (tree, mut diagnostics) =
@@ -105,7 +105,8 @@ fn domains_that_are_not_the_machine() {
 #[test]
 fn keys_without_effect_are_named() {
     let (plan, diagnostics) = plan(
-        "boot.kernel=k\nmemory.page_size=2M\ndevice.n.model=virtio-net\ndevice.n.tap.name=tap0\ndevice.n.fd=5\n",
+        "boot.kernel=k\nmemory.page_size=2M\ndevice.n.model=virtio-net\ndevice.n.tap.name=tap0\ndevice.n.fd=5\n\
+         device.n.tap.link=eth0\n",
     );
     assert!(plan.is_some(), "a warning is no error");
     said("without_effect", &diagnostics);
@@ -137,9 +138,44 @@ fn devices_in_the_order_of_the_file() {
     assert_eq!(ids, ["root", "data", "lan"]);
     let Model::Block(root) = &plan.devices[0].model else { unreachable!("a disk") };
     assert_eq!((root.aio, root.queues, root.queue_size, root.read_only), (Aio::Threads, 2, 256, false));
-    assert_eq!(plan.devices[1].address, Some(PciAddress { bus: 0, slot: 9, function: 0 }));
+    let slots: Vec<u8> = plan.devices.iter().map(|device| device.address.slot).collect();
+    assert_eq!(slots, [1, 9, 2], "what was asked for is given first");
     let Model::Net(lan) = &plan.devices[2].model else { unreachable!("an interface") };
-    assert_eq!((&lan.tap, lan.queue_pairs), (&Tap::Name("tap0".to_owned()), 1));
+    let kind = InterfaceKind::Tap { bridge: None, owner: None };
+    let tap0 = Interface { name: "tap0".to_owned(), create: Create::IfMissing, kind };
+    assert_eq!((&lan.tap, lan.queue_pairs), (&Tap::Interface(tap0), 1));
+}
+
+#[test]
+fn interfaces_of_the_host() {
+    let plan = decided(
+        "name=web\ndevice.a.model=virtio-net\ndevice.a.tap.bridge=br0\ndevice.a.queues=2\n\
+         device.b.model=virtio-net\ndevice.b.backend=macvtap\ndevice.b.tap.link=eth0\ndevice.b.tap.create=yes\n\
+         device.c.model=virtio-net\ndevice.c.backend=fd\ndevice.c.fd=7,9\n",
+    );
+    let nets: Vec<_> = plan
+        .devices
+        .iter()
+        .map(|device| if let Model::Net(net) = &device.model { net } else { unreachable!("an interface") })
+        .collect();
+    let bridge = InterfaceKind::Tap { bridge: Some("br0".to_owned()), owner: None };
+    let a = Interface { name: "web-a".to_owned(), create: Create::IfMissing, kind: bridge };
+    assert_eq!((&nets[0].tap, nets[0].queue_pairs), (&Tap::Interface(a), 2));
+    let over = InterfaceKind::Macvtap { link: "eth0".to_owned(), mode: "bridge" };
+    let b = Interface { name: "web-b".to_owned(), create: Create::Always, kind: over };
+    assert_eq!(nets[1].tap, Tap::Interface(b));
+    assert_eq!((&nets[2].tap, nets[2].queue_pairs), (&Tap::Descriptors(vec![7, 9]), 2));
+}
+
+#[test]
+fn interfaces_that_cannot_be() {
+    refused(
+        "interfaces",
+        "boot.kernel=k\ndevice.a.model=virtio-net\ndevice.a.tap.name=tap0\ndevice.b.model=virtio-net\n\
+         device.b.tap.name=tap0\ndevice.c.model=virtio-net\ndevice.c.tap.name=tap%d\n\
+         device.d.model=virtio-net\ndevice.d.backend=macvtap\ndevice.e.model=virtio-net\n\
+         device.e.backend=fd\ndevice.e.fd=3,4\ndevice.e.queues=3\n",
+    );
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! KVM: the one place, with [`crate::vcpu`], where its calls are made.
 
-#![expect(unsafe_code, reason = "gives guest memory to the kernel")]
+#![expect(unsafe_code, reason = "gives guest memory to the kernel, and takes a descriptor of KVM")]
 
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::{Builder, JoinHandle};
 
@@ -138,13 +139,18 @@ enum Route {
 }
 
 impl Vm {
-    /// Opens `/dev/kvm` and makes a machine with `memory` and in-kernel interrupt controllers, but no
-    /// processors yet.
+    /// Takes an open `/dev/kvm`, or opens it, and makes a machine with `memory` and in-kernel interrupt
+    /// controllers, but no processors yet.
     ///
     /// # Errors
     /// KVM is not there, is another one than we know, or refuses; [`KvmError::hint`] says what to do.
-    pub fn new(memory: Arc<GuestMemory>) -> Result<Self, KvmError> {
-        let kvm = Arc::new(open(c"/dev/kvm")?);
+    pub fn new(memory: Arc<GuestMemory>, opened: Option<OwnedFd>) -> Result<Self, KvmError> {
+        let kvm = match opened {
+            // SAFETY: the descriptor is ours to give away; one that is not KVM's fails the next call.
+            Some(fd) => check(unsafe { Kvm::from_raw_fd(fd.into_raw_fd()) })?,
+            None => open(c"/dev/kvm")?,
+        };
+        let kvm = Arc::new(kvm);
         // In a virtual machine this takes longer than all the rest: each leaf is an exit to its host.
         let asked = Arc::clone(&kvm);
         let ask = Builder::new().name("cpuid".to_owned()).stack_size(CPUID_STACK_BYTES);
@@ -248,11 +254,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn open(path: &CStr) -> Result<Kvm, KvmError> {
-    let kvm = Kvm::new_with_path(path).map_err(|error| match error.errno() {
+    check(Kvm::new_with_path(path).map_err(|error| match error.errno() {
         libc::ENOENT | libc::ENXIO | libc::ENODEV => KvmError::Absent,
         libc::EACCES | libc::EPERM => KvmError::NoPermission,
         _ => KvmError::Open(error.into()),
-    })?;
+    })?)
+}
+
+/// That it is a KVM which can do what we need.
+fn check(kvm: Kvm) -> Result<Kvm, KvmError> {
     let found = kvm.get_api_version();
     if u32::try_from(found) != Ok(KVM_API_VERSION) {
         return Err(KvmError::Version { found });
@@ -455,7 +465,7 @@ mod tests {
 
     #[test]
     fn a_renewed_machine_keeps_its_lines_and_forgets_where_messages_went() {
-        let Ok(vm) = Vm::new(MemoryShape::new(2 << 20).build().unwrap()) else {
+        let Ok(vm) = Vm::new(MemoryShape::new(2 << 20).build().unwrap(), None) else {
             eprintln!("skipped: there is no KVM");
             return;
         };

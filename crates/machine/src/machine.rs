@@ -95,7 +95,7 @@ impl Machine {
     /// There is no such memory, KVM does not make the machine, or it has too many processors for it.
     pub fn new(mut shape: Shape) -> Result<Self, Error> {
         let memory = shape.memory.build()?;
-        let vm = Arc::new(Vm::new(memory)?);
+        let vm = Arc::new(Vm::new(memory, shape.kvm.take())?);
         let (asked, limit) = (shape.topology.cpus(), vm.processor_limit());
         if asked > limit {
             return Err(KvmError::TooManyProcessors { asked, limit }.into());

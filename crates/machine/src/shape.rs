@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use crate::memory::MemoryShape;
@@ -11,6 +12,8 @@ use crate::platform::x86_64::{Node, Source, Sources, Topology};
 /// What a machine is made of. Devices are added with [`crate::Machine::attach`].
 #[derive(Debug)]
 pub struct Shape {
+    /// `/dev/kvm`, where somebody else opened it.
+    pub kvm: Option<OwnedFd>,
     /// Processors.
     pub topology: Topology,
     /// Memory.
@@ -141,6 +144,7 @@ impl Shape {
     #[must_use]
     pub fn new(bytes: u64) -> Self {
         Self {
+            kvm: None,
             topology: Topology::new(1, 1, 1).expect("the least there can be"),
             memory: MemoryShape::new(bytes),
             nodes: Vec::new(),

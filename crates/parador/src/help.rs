@@ -109,6 +109,7 @@ fn values(kind: Kind) -> String {
         Kind::Address => "BUS:SLOT.FUNCTION".to_owned(),
         Kind::Uuid => "UUID".to_owned(),
         Kind::Endpoint => "stdio|none|pty|file:PATH|unix:PATH".to_owned(),
+        Kind::Descriptors => "FD,FD...".to_owned(),
     }
 }
 

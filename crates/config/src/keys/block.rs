@@ -21,6 +21,8 @@ pub(super) const KEYS: &[Key] = &[
         .firecracker("drives.path_on_host")
         .crosvm("--block path=")
         .libvirt("disk/source"),
+    number("device.*.fd", 3, 65_535, "Descriptor of the open image; path is then its name in messages.")
+        .of(BLK),
     key("device.*.format", Kind::Word(&["raw", "qcow2"]), "What is in the image.")
         .of(DISKS)
         .or("raw")

@@ -1,6 +1,6 @@
 //! Keys of what the machine starts, and of its serial ports.
 
-use super::{Key, Kind, key, switch};
+use super::{Key, Kind, key, number, switch};
 
 const NO_FIRMWARE: &str = "firmware cannot be started yet; set `boot.kernel` to a kernel";
 const ONE_PORT: &str =
@@ -19,6 +19,13 @@ pub(super) const KEYS: &[Key] = &[
         .firecracker("boot-source.initrd_path")
         .crosvm("--initrd")
         .libvirt("os/initrd"),
+    number(
+        "boot.kernel_fd",
+        3,
+        65_535,
+        "Descriptor of the open kernel; boot.kernel is then its name in messages.",
+    ),
+    number("boot.initrd_fd", 3, 65_535, "Descriptor of the open initial RAM disk, likewise."),
     key("boot.cmdline", Kind::Text { max: 2047 }, "The kernel's command line.")
         .qemu("-append")
         .cloud_hypervisor("--cmdline")

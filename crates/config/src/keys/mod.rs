@@ -52,7 +52,7 @@ pub enum Support {
     Always(&'static str),
     /// Nothing, which the user should know, for this reason.
     NoEffect(&'static str),
-    /// Nothing: `parador run` does it before the engine starts.
+    /// Nothing: `parador run` does it before the engine starts, which then has no need of it.
     Runner,
     /// It is refused, for this reason; the text may go on with what to do instead.
     Refused(&'static str),
@@ -112,6 +112,8 @@ pub enum Kind {
     Uuid,
     /// What a console is connected to: `stdio`, `none`, `pty`, `file:PATH`, `unix:PATH`.
     Endpoint,
+    /// Descriptors this process was started with: numbers from 3, with commas between them.
+    Descriptors,
 }
 
 const fn key(pattern: &'static str, kind: Kind, doc: &'static str) -> Key {

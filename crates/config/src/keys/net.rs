@@ -23,17 +23,21 @@ pub(super) const KEYS: &[Key] = &[
             "vmnet",
             "none",
         ]),
-        "The host's end: a TAP interface opened by name, or passed as a descriptor.",
+        "The host's end: a TAP interface, a macvtap interface over another one, or open descriptors of either.",
     )
     .of(NET)
     .or("tap")
-    .only(&["tap", "fd"], NOT_TAP)
+    .only(&["tap", "macvtap", "fd"], NOT_TAP)
     .bhyve("-s SLOT,virtio-net,BACKEND")
     .qemu("-netdev TYPE")
     .cloud_hypervisor("--net")
     .crosvm("--net")
     .libvirt("interface@type"),
-    key("device.*.tap.name", Kind::Text { max: 15 }, "Name of the TAP interface.")
+    key(
+        "device.*.tap.name",
+        Kind::Text { max: 15 },
+        "Name of the TAP or macvtap interface; by default made of the names of the machine and the device.",
+    )
         .of(NET)
         .bhyve("-s SLOT,virtio-net,tapN")
         .qemu("-netdev tap,ifname=")
@@ -44,19 +48,38 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "device.*.tap.create",
         Kind::Word(&["auto", "yes", "no"]),
-        "Whether the TAP interface is made, and goes with the machine; `auto` makes it if it is not there.",
+        "Whether the interface is made, and goes with the machine; `auto` makes it if it is not there.",
     )
     .of(NET)
     .or("auto")
     .runner()
     .libvirt("interface/target@managed"),
-    key("device.*.tap.bridge", Kind::Text { max: 15 }, "The bridge that a TAP interface that is made joins.")
+    key("device.*.tap.bridge", Kind::Text { max: 15 }, "The bridge that the TAP interface joins.")
         .of(NET)
         .runner()
         .qemu("-netdev bridge,br=")
         .libvirt("interface/source@bridge"),
-    text("device.*.tap.owner", "The user who may open a TAP interface that is made.").of(NET).runner(),
-    key("device.*.fd", Kind::Int { min: 3, max: 65_535 }, "Descriptor of a TAP interface (backend=fd).")
+    text("device.*.tap.owner", "The user, by name or number, who may open a TAP interface that is made.")
+        .of(NET)
+        .runner(),
+    key("device.*.tap.link", Kind::Text { max: 15 }, "The interface under the macvtap interface.")
+        .of(NET)
+        .runner()
+        .libvirt("interface/source@dev"),
+    key(
+        "device.*.tap.mode",
+        Kind::Word(&["bridge", "vepa", "private", "passthru"]),
+        "How macvtap interfaces over one interface reach each other.",
+    )
+    .of(NET)
+    .or("bridge")
+    .runner()
+    .libvirt("interface/source@mode"),
+    key(
+        "device.*.fd",
+        Kind::Descriptors,
+        "Descriptors of the interface (backend=fd), one for each pair of queues, such as 3,4.",
+    )
         .of(NET)
         .qemu("-netdev tap,fd=")
         .cloud_hypervisor("--net fd=")

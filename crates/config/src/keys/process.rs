@@ -13,6 +13,7 @@ pub(super) const KEYS: &[Key] = &[
     .cloud_hypervisor("-v")
     .firecracker("--level")
     .crosvm("--log-level"),
+    number("kvm.fd", 3, 65_535, "Descriptor of the open /dev/kvm."),
     switch("sandbox", "Whether the process gives up what it does not need.")
         .or("false")
         .only(&["false"], "there is no sandbox yet; leave it out")

@@ -30,6 +30,7 @@ pub(crate) const FOREIGN: &[(&str, &str)] = &[
     ("device.*.num_queues", "device.*.queues"),
     ("device.*.tap", "device.*.tap.name"),
     ("device.*.ifname", "device.*.tap.name"),
+    ("device.*.bridge", "device.*.tap.bridge"),
     ("device.*.host_mtu", "device.*.mtu"),
     ("device.*.guest_cid", "device.*.cid"),
     ("device.*.uds", "device.*.socket"),

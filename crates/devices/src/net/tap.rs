@@ -2,6 +2,7 @@
 //! driver can do.
 #![expect(unsafe_code, reason = "a TAP is configured by ioctl")]
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -32,6 +33,13 @@ pub enum TapError {
     /// A descriptor was given of a TAP that was made with other flags.
     #[error("the TAP interface must be made with IFF_TAP, IFF_NO_PI and IFF_VNET_HDR (it has flags {0:#x})")]
     Flags(libc::c_int),
+}
+
+/// Whether this network namespace has an interface `name`.
+#[must_use]
+pub fn exists(name: &str) -> bool {
+    // SAFETY: a terminated string that outlives the call.
+    CString::new(name).is_ok_and(|name| unsafe { libc::if_nametoindex(name.as_ptr()) != 0 })
 }
 
 /// One queue of a TAP interface: frames written to it arrive on the host's side, and back.

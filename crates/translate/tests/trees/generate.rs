@@ -104,6 +104,12 @@ pub(crate) fn value(kind: Kind) -> BoxedStrategy<String> {
         ]
         .boxed(),
         Kind::Path => path(),
+        Kind::Descriptors => (3..100_u32, 1..4_u32)
+            .prop_map(|(first, count)| {
+                let fds: Vec<String> = (first..first + count).map(|fd| fd.to_string()).collect();
+                fds.join(",")
+            })
+            .boxed(),
     }
 }
 

@@ -41,7 +41,7 @@ impl Host for Willing {
 #[test]
 fn kvm_takes_what_functions_ask() {
     let arena = Arena::new(4 << 20);
-    let vm = match Vm::new(Arc::clone(arena.memory())) {
+    let vm = match Vm::new(Arc::clone(arena.memory()), None) {
         Ok(vm) => vm,
         Err(error) => {
             eprintln!("skipped: no KVM here: {error}");

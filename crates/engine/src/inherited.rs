@@ -1,0 +1,37 @@
+//! Descriptors that this process was started with.
+
+#![expect(unsafe_code, reason = "takes descriptors by their numbers")]
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use parador_config::{Checked, Diagnostic};
+
+/// Takes the descriptor `fd`, which `key` gives.
+pub(crate) fn take(keys: &Checked, key: &str, fd: i32) -> Result<OwnedFd, Diagnostic> {
+    duplicate(fd).map_err(|e| {
+        let hint = "whoever starts this process opens it and lets it be inherited";
+        keys.about(key, format!("descriptor {fd} cannot be taken")).cause(&e).hint(hint)
+    })
+}
+
+/// A descriptor of our own of what is open at `fd`. That stays open, and is nobody's.
+fn duplicate(fd: i32) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers; a number that is no descriptor is refused.
+    let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a descriptor just made, which nobody else has.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_is_no_descriptor_is_refused() {
+        assert_eq!(duplicate(60_000).unwrap_err().raw_os_error(), Some(libc::EBADF));
+    }
+}
