@@ -8,12 +8,17 @@ use parador_config::{Diagnostics, Origin, Tree};
 
 use crate::flat;
 use crate::keys::Fate;
+use crate::structured::{self, Syntax};
 
 /// A way to write a virtual machine down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// Flat keys, one `key=value` a line.
     Flat,
+    /// TOML, for people.
+    Toml,
+    /// JSON, for programs; what the tables say is what TOML's say.
+    Json,
 }
 
 /// What is read.
@@ -114,9 +119,10 @@ pub fn import(format: Format, input: Input<'_>) -> Result<Imported, Diagnostics>
 ///
 /// All that is wrong with how it is written, with places.
 pub fn import_with(format: Format, input: Input<'_>, load: Load<'_>) -> Result<Imported, Diagnostics> {
-    let _ = load;
     match format {
         Format::Flat => flat::import(input),
+        Format::Toml => structured::import(Syntax::Toml, input, load),
+        Format::Json => structured::import(Syntax::Json, input, load),
     }
 }
 
@@ -128,18 +134,22 @@ pub fn import_with(format: Format, input: Input<'_>, load: Load<'_>) -> Result<I
 pub fn export(format: Format, tree: &Tree) -> Result<Exported, Diagnostics> {
     match format {
         Format::Flat => flat::export(tree),
+        Format::Toml => structured::export(Syntax::Toml, tree),
+        Format::Json => structured::export(Syntax::Json, tree),
     }
 }
 
 impl Format {
     /// All formats.
-    pub const ALL: &[Self] = &[Self::Flat];
+    pub const ALL: &[Self] = &[Self::Flat, Self::Toml, Self::Json];
 
     /// The word for it on a command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Flat => "flat",
+            Self::Toml => "toml",
+            Self::Json => "json",
         }
     }
 
@@ -154,6 +164,7 @@ impl Format {
     pub fn fates(self) -> &'static [(&'static str, Fate)] {
         match self {
             Self::Flat => flat::FATES,
+            Self::Toml | Self::Json => structured::FATES,
         }
     }
 }

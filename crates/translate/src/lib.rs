@@ -24,6 +24,7 @@
 mod flat;
 mod format;
 mod keys;
+mod structured;
 mod text;
 #[cfg_attr(not(test), expect(dead_code, reason = "the formats that are command lines come next"))]
 mod words;

@@ -10,7 +10,7 @@ use proptest::sample::select;
 /// What is said of a tree.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Subset {
-    /// Models of its devices.
+    /// Models of its devices; none for all of the table.
     pub(crate) models: &'static [&'static str],
     /// Whether it may have this key; a key of a device comes with its model.
     pub(crate) key: fn(&Key, Option<&str>) -> bool,
@@ -27,14 +27,8 @@ pub(crate) struct Subset {
 
 impl Subset {
     /// Every key of the table, keys of the user, and any text where text is taken.
-    pub(crate) const ALL: Self = Self {
-        models: keys::MODELS,
-        key: |_, _| true,
-        value: |_, _| None,
-        always: &[],
-        named: true,
-        ordered: true,
-    };
+    pub(crate) const ALL: Self =
+        Self { models: &[], key: |_, _| true, value: |_, _| None, always: &[], named: true, ordered: true };
 }
 
 /// The default name of a device, without its number.
@@ -156,7 +150,9 @@ fn device(subset: Subset, model: &'static str) -> BoxedStrategy<Device> {
 /// Trees of `subset`.
 pub(crate) fn trees(subset: &Subset) -> impl Strategy<Value = Tree> {
     let subset = *subset;
-    let devices = vec(select(subset.models).prop_flat_map(move |model| device(subset, model)), 0..6);
+    let all = || keys::MODELS.iter().map(|model| model.name).collect();
+    let models = if subset.models.is_empty() { all() } else { subset.models.to_vec() };
+    let devices = vec(select(models).prop_flat_map(move |model| device(subset, model)), 0..6);
     let own = vec(("[a-z0-9_-]{1,5}(\\.[a-z0-9_-]{1,5}){0,2}", text(40)), 0..3);
     let own = if subset.named { own.boxed() } else { Just(Vec::new()).boxed() };
     (machine(&subset), devices, own).prop_map(move |(machine, devices, own)| {
