@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::diagnose::{Diagnostic, Diagnostics, Severity, printable};
-use crate::keys::{self, Key, Kind, Support};
+use crate::alias;
+use crate::diagnose::{Diagnostic, Diagnostics, Severity};
+use crate::keys::{self, Key, Kind, Support, matching};
 use crate::nearest::{common_parts, nearest};
+use crate::place::{at_key, at_value};
+use crate::printable::printable;
 use crate::tree::{Setting, Tree};
+use crate::unknown::Unknown;
 use crate::value::{self, Endpoint, PciAddress, Value};
 
 /// Typed values of a tree, and of the defaults of what it leaves out.
@@ -28,17 +32,28 @@ pub struct Device {
 }
 
 impl Tree {
-    /// Types every value, and adds to `diagnostics` what is unknown, malformed or out of place.
+    /// Expands the tree, types every value, and adds to `diagnostics` what is unknown, malformed or
+    /// out of place.
     #[must_use]
     pub fn check(&self, diagnostics: &mut Diagnostics) -> Checked {
-        let devices = devices(self, diagnostics);
+        let tree = self.expand(diagnostics);
+        alias::clashes(&tree, diagnostics);
+        let devices = devices(&tree, diagnostics);
+        let unknown = Unknown::of(&tree);
         let mut values = BTreeMap::new();
-        for (path, setting) in self.in_order() {
+        for (path, setting) in tree.in_order() {
+            if setting.value.contains(['\n', '\r']) {
+                diagnostics.add(Severity::Error, || line_break(path, setting));
+                continue;
+            }
             if path.starts_with("var.") {
                 continue;
             }
-            let model = model_of(self, path);
-            let Some(key) = judge_key(path, setting, model, diagnostics) else { continue };
+            let model = model_of(&tree, path);
+            let Some(key) = judge_key(path, setting, model, &unknown, diagnostics) else { continue };
+            if setting.is_broken() {
+                continue;
+            }
             blanks(path, setting, key, diagnostics);
             match value::parse(key.kind, &setting.value) {
                 Ok(value) => drop(values.insert(path.to_owned(), value)),
@@ -47,7 +62,7 @@ impl Tree {
                 }
             }
         }
-        Checked { tree: self.clone(), values, devices }
+        Checked { tree, values, devices }
     }
 }
 
@@ -176,11 +191,12 @@ fn judge_key(
     path: &str,
     setting: &Setting,
     model: Option<&'static str>,
+    unknown: &Unknown<'_>,
     diagnostics: &mut Diagnostics,
 ) -> Option<&'static Key> {
     let mut candidates = matching(path).peekable();
     if candidates.peek().is_none() {
-        diagnostics.add(Severity::Error, || unknown_key(path, setting, model));
+        unknown.report(path, diagnostics, || unknown_key(path, setting, model));
         return None;
     }
     let Some(model) = model else {
@@ -189,7 +205,7 @@ fn judge_key(
     };
     let found = candidates.find(|key| applies(key, Some(model)));
     if found.is_none() {
-        diagnostics.add(Severity::Error, || {
+        unknown.report(path, diagnostics, || {
             let name = field(path);
             let message = format!("`{name}` is not a key of a {model}");
             at_key(Diagnostic::new(message), path, setting, path.len() - name.len(), name.len())
@@ -199,8 +215,13 @@ fn judge_key(
     found
 }
 
+fn line_break(path: &str, setting: &Setting) -> Diagnostic {
+    let message = format!("a line break in the value of `{}`", setting.spelt(path));
+    at_value(Diagnostic::new(message), path, setting).hint("a value is one line of text")
+}
+
 fn unknown_key(path: &str, setting: &Setting, model: Option<&'static str>) -> Diagnostic {
-    let diagnostic = Diagnostic::new(format!("unknown key `{}`", printable(path, 80)));
+    let diagnostic = Diagnostic::new(format!("unknown key `{}`", printable(setting.spelt(path), 80)));
     let foreign = keys::FOREIGN.iter().find(|(word, _)| fits(word, path)).map(|(_, key)| fill(key, path));
     let usable = || keys::ALL.iter().filter(|key| device_id(path).is_none() || applies(key, model));
     let meant = foreign.flatten().or_else(|| {
@@ -209,7 +230,8 @@ fn unknown_key(path: &str, setting: &Setting, model: Option<&'static str>) -> Di
     });
     let (start, hint) = match (meant, model) {
         (Some(meant), _) => {
-            (common_parts(path, &meant) % path.len(), Some(format!("did you mean `{meant}`?")))
+            let written = alias::respelt(&meant, setting.spelt(path));
+            (common_parts(path, &meant) % path.len(), Some(format!("did you mean `{written}`?")))
         }
         (None, Some(model)) => (path.len() - field(path).len(), Some(keys_of(model))),
         (None, None) => {
@@ -250,21 +272,6 @@ fn bad_value(path: &str, setting: &Setting, key: &Key, expected: &str) -> Diagno
     at_value(Diagnostic::new(message), path, setting).hint(hint)
 }
 
-/// Marks `len` bytes of the key, from `start`.
-fn at_key(diagnostic: Diagnostic, path: &str, setting: &Setting, start: usize, len: usize) -> Diagnostic {
-    diagnostic.at(setting.origin.shifted(start)).excerpt(&line(path, setting), start, len)
-}
-
-/// Marks the value.
-fn at_value(diagnostic: Diagnostic, path: &str, setting: &Setting) -> Diagnostic {
-    let start = setting.spelt(path).len() + 1;
-    diagnostic.at(setting.origin.shifted(start)).excerpt(&line(path, setting), start, setting.value.len())
-}
-
-fn line(path: &str, setting: &Setting) -> String {
-    format!("{}={}", setting.spelt(path), printable(&setting.value, 100))
-}
-
 fn keys_of(model: &str) -> String {
     let fields: Vec<&str> = keys::ALL
         .iter()
@@ -272,13 +279,6 @@ fn keys_of(model: &str) -> String {
         .filter_map(|key| key.pattern.strip_prefix("device.*."))
         .collect();
     format!("a {model} has: {}, addr", fields.join(", "))
-}
-
-fn matching(path: &str) -> impl Iterator<Item = &'static Key> {
-    // Most patterns end otherwise than the path: that is seen at once.
-    let last = path.rsplit('.').next().unwrap_or(path);
-    let near = move |key: &&Key| key.pattern.ends_with(last) || key.pattern.ends_with('*');
-    keys::ALL.iter().filter(near).filter(move |key| key.matches(path))
 }
 
 fn applies(key: &Key, model: Option<&str>) -> bool {

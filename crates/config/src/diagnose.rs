@@ -10,7 +10,8 @@
 
 use std::fmt;
 
-use crate::tree::Origin;
+use crate::origin::Origin;
+use crate::printable::printable;
 
 /// How many errors, and how many warnings, are kept whole. The rest are only counted, so that the
 /// cost of a file full of nonsense is that of reading it.
@@ -37,6 +38,7 @@ struct Parts {
     origin: Option<Origin>,
     excerpt: Option<Excerpt>,
     causes: Vec<String>,
+    notes: Vec<String>,
     hint: Option<String>,
 }
 
@@ -91,6 +93,13 @@ impl Diagnostic {
         self
     }
 
+    /// Adds something to know about it, such as another place.
+    #[must_use]
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        self.0.notes.push(note.into());
+        self
+    }
+
     /// Adds what to do about it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -107,7 +116,7 @@ impl Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Parts { message, origin, excerpt, causes, hint } = &*self.0;
+        let Parts { message, origin, excerpt, causes, notes, hint } = &*self.0;
         writeln!(f, "{message}")?;
         if let Some(origin) = origin {
             writeln!(f, "  --> {origin}")?;
@@ -118,6 +127,9 @@ impl fmt::Display for Diagnostic {
         }
         for cause in causes {
             writeln!(f, "cause: {cause}")?;
+        }
+        for note in notes {
+            writeln!(f, "note: {note}")?;
         }
         if let Some(hint) = hint {
             writeln!(f, "hint: {hint}")?;
@@ -182,25 +194,6 @@ impl fmt::Display for Diagnostics {
         }
         Ok(())
     }
-}
-
-/// `text` as it may be written to a terminal: without control characters, `max` characters of it.
-pub(crate) fn printable(text: &str, max: usize) -> String {
-    let mut out = String::new();
-    for (shown, c) in text.chars().enumerate() {
-        if shown == max {
-            out.push('…');
-            break;
-        }
-        if c == '\t' {
-            out.push(' ');
-        } else if c.is_control() {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -29,16 +29,24 @@
 
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test stops at the first surprise"))]
 
+mod alias;
 mod check;
 mod diagnose;
+mod expand;
 pub mod keys;
 mod nearest;
+mod origin;
 mod parse;
+mod place;
+mod printable;
 mod support;
 mod tree;
+mod unknown;
 mod value;
 
 pub use check::{Checked, Device};
 pub use diagnose::{Diagnostic, Diagnostics, Severity};
-pub use tree::{Origin, Setting, Source, Tree};
+pub use origin::Origin;
+pub use parse::Source;
+pub use tree::{Setting, Tree};
 pub use value::{Endpoint, PciAddress, Value};

@@ -9,8 +9,45 @@
 
 use std::sync::Arc;
 
-use crate::diagnose::{Diagnostic, Diagnostics, Severity, printable};
-use crate::tree::{Origin, Tree};
+use crate::alias;
+use crate::diagnose::{Diagnostic, Diagnostics, Severity};
+use crate::nearest::nearest;
+use crate::origin::Origin;
+use crate::printable::printable;
+use crate::tree::Tree;
+
+/// Something that sets keys.
+#[derive(Debug, Clone, Copy)]
+pub enum Source<'a> {
+    /// A file of `key=value` lines.
+    File {
+        /// What messages call it.
+        name: &'a str,
+        /// All of it.
+        bytes: &'a [u8],
+    },
+    /// One `key=value` of a command line.
+    Option {
+        /// Which argument it is, for messages; the program's name is number 0.
+        argument: usize,
+        /// The text of it.
+        text: &'a str,
+    },
+    /// A key of a command line that is taken away, with all below it.
+    Unset {
+        /// Which argument it is.
+        argument: usize,
+        /// The key.
+        key: &'a str,
+    },
+    /// The machine's name, as the one positional argument of a command line.
+    Name {
+        /// Which argument it is.
+        argument: usize,
+        /// The name.
+        text: &'a str,
+    },
+}
 
 /// Longest key, in bytes.
 const MAX_KEY: usize = 255;
@@ -19,9 +56,48 @@ const MAX_VALUE: usize = 64 * 1024;
 /// How many keys one tree may hold.
 const MAX_KEYS: usize = 65_536;
 
+impl Tree {
+    /// A tree of what `sources` set, and what is wrong with how they are written.
+    ///
+    /// Files come first, in order, then options and what is unset in order, then the name: whatever
+    /// comes later wins, wherever it stands in `sources`.
+    #[must_use]
+    pub fn from_sources(sources: &[Source<'_>]) -> (Self, Diagnostics) {
+        let mut tree = Self::default();
+        let mut diagnostics = Diagnostics::default();
+        let mut sorted: Vec<&Source<'_>> = sources.iter().collect();
+        sorted.sort_by_key(|source| match source {
+            Source::File { .. } => 0,
+            Source::Option { .. } | Source::Unset { .. } => 1,
+            Source::Name { .. } => 2,
+        });
+        for source in sorted {
+            match *source {
+                Source::File { name, bytes } => file(&mut tree, &mut diagnostics, name, bytes),
+                Source::Option { argument, text } => {
+                    assign(&mut tree, &mut diagnostics, text, Origin::Argument(argument));
+                }
+                Source::Unset { argument, key } => unset(&mut tree, &mut diagnostics, argument, key),
+                Source::Name { argument, text } => drop(tree.set("name", text, Origin::Argument(argument))),
+            }
+        }
+        (tree, diagnostics)
+    }
+}
+
 /// Sets what the file `name` sets.
-pub(crate) fn file(tree: &mut Tree, diagnostics: &mut Diagnostics, name: &str, bytes: &[u8]) {
+fn file(tree: &mut Tree, diagnostics: &mut Diagnostics, name: &str, bytes: &[u8]) {
     let name: Arc<str> = name.into();
+    let bytes = match bytes.strip_prefix(b"\xef\xbb\xbf") {
+        Some(rest) => {
+            diagnostics.add(Severity::Warning, || {
+                Diagnostic::new(format!("{} begins with a byte order mark", printable(&name, 200)))
+                    .hint("it is skipped; save the file as UTF-8 without one")
+            });
+            rest
+        }
+        None => bytes,
+    };
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
         Err(e) => {
@@ -59,9 +135,19 @@ pub(crate) fn file(tree: &mut Tree, diagnostics: &mut Diagnostics, name: &str, b
     }
 }
 
-/// Sets what one option of the command line sets.
-pub(crate) fn option(tree: &mut Tree, diagnostics: &mut Diagnostics, argument: usize, text: &str) {
-    assign(tree, diagnostics, text, Origin::Argument(argument));
+/// Takes away what `key` of the command line names.
+fn unset(tree: &mut Tree, diagnostics: &mut Diagnostics, argument: usize, key: &str) {
+    if tree.unset(key) > 0 {
+        return;
+    }
+    diagnostics.add(Severity::Warning, || {
+        let message = format!("nothing is set at or below `{}`", printable(key, 80));
+        let diagnostic = Diagnostic::new(message).at(Origin::Argument(argument));
+        match nearest(&alias::canonical(key), tree.settings.keys()) {
+            Some(meant) => diagnostic.hint(format!("did you mean `{meant}`?")),
+            None => diagnostic.hint("it takes away what files and the options before it set"),
+        }
+    });
 }
 
 fn assign(tree: &mut Tree, diagnostics: &mut Diagnostics, text: &str, origin: Origin) {
@@ -89,14 +175,17 @@ fn assign(tree: &mut Tree, diagnostics: &mut Diagnostics, text: &str, origin: Or
         });
         return;
     }
-    if let Some(old) = tree.set(written, value.to_owned(), origin.clone())
-        && same_file(&old.origin, &origin)
+    if let Some(old) = tree.assign(written, value, origin.clone())
+        && old.origin.same_file(&origin)
     {
         diagnostics.add(Severity::Warning, || {
             Diagnostic::new(format!("`{written}` is already set in this file"))
                 .at(origin)
                 .excerpt(text, 0, written.len())
-                .hint(format!("first set at {}; this one counts", old.origin))
+                .hint(match old.spelt(&alias::canonical(written)) {
+                    other if other == written => format!("first set at {}; this one counts", old.origin),
+                    other => format!("first set at {} as `{other}`; this one counts", old.origin),
+                })
         });
     }
 }
@@ -141,17 +230,9 @@ fn wrong_key(key: &str, text: &str, origin: &Origin) -> Option<Diagnostic> {
     None
 }
 
-fn same_file(a: &Origin, b: &Origin) -> bool {
-    match (a, b) {
-        (Origin::File { name: a, .. }, Origin::File { name: b, .. }) => Arc::ptr_eq(a, b),
-        (Origin::File { .. } | Origin::Argument(_), _) => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tree::Source;
 
     fn read(bytes: &[u8]) -> (Tree, Diagnostics) {
         Tree::from_sources(&[Source::File { name: "f", bytes }])
@@ -200,6 +281,54 @@ mod tests {
             let _ = tree.check(&mut diagnostics);
             assert!(diagnostics.errors() > 0, "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn the_command_line_wins_over_files_and_the_name_over_all() {
+        let (tree, diagnostics) = Tree::from_sources(&[
+            Source::Name { argument: 5, text: "web" },
+            Source::Option { argument: 2, text: "cpus=3" },
+            Source::Option { argument: 4, text: "name=other" },
+            Source::File { name: "a", bytes: b"cpus=1\nname=a\n" },
+            Source::File { name: "b", bytes: b"cpus=2\nmemory.size=1G" },
+        ]);
+        assert_eq!(diagnostics.to_string(), "");
+        assert_eq!(tree.setting("cpus").unwrap().value, "3");
+        assert_eq!(tree.setting("name").unwrap().value, "web");
+        assert_eq!(tree.setting("name").unwrap().origin, Origin::Argument(5));
+        assert_eq!(
+            tree.setting("memory.size").unwrap().origin,
+            Origin::File { name: "b".into(), line: 2, column: 1 }
+        );
+        assert_eq!(tree.in_order()[0].0, "cpus", "a key keeps the rank of its first mention");
+    }
+
+    #[test]
+    fn what_is_unset_is_gone_with_all_below_it() {
+        let (tree, diagnostics) = Tree::from_sources(&[
+            Source::Option { argument: 1, text: "device.disk0.ro=true" },
+            Source::Unset { argument: 2, key: "device.disk0" },
+            Source::Option { argument: 3, text: "device.disk0.path=/b" },
+            Source::Unset { argument: 4, key: "pci.0.4.0.device" },
+            Source::File {
+                name: "f",
+                bytes: b"device.disk0.path=/a\ndevice.disk01.path=/c\npci.0.4.0.device=x\n",
+            },
+        ]);
+        assert_eq!(diagnostics.to_string(), "");
+        let left: Vec<&str> = tree.settings.keys().map(String::as_str).collect();
+        assert_eq!(left, ["device.disk0.path", "device.disk01.path"]);
+        assert_eq!(tree.setting("device.disk0.path").unwrap().value, "/b");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped_with_a_warning() {
+        let (tree, diagnostics) = read(b"\xef\xbb\xbfcpus=1\n");
+        assert_eq!((diagnostics.errors(), diagnostics.warnings()), (0, 1));
+        assert_eq!(
+            tree.setting("cpus").unwrap().origin,
+            Origin::File { name: "f".into(), line: 1, column: 1 }
+        );
     }
 
     proptest::proptest! {

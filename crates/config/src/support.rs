@@ -1,8 +1,9 @@
 //! What Parador's own engine makes of the keys it is asked for.
 
 use crate::check::Checked;
-use crate::diagnose::{Diagnostics, Severity, printable};
+use crate::diagnose::{Diagnostics, Severity};
 use crate::keys::{self, Support};
+use crate::printable::printable;
 use crate::value;
 
 impl Checked {

@@ -1,151 +1,172 @@
 //! The tree: flat keys, their values, and where each came from.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::diagnose::Diagnostics;
-use crate::keys;
-use crate::parse;
+use crate::alias;
+use crate::expand::escaped;
+use crate::origin::Origin;
 
-/// Something that sets keys.
-#[derive(Debug, Clone, Copy)]
-pub enum Source<'a> {
-    /// A file of `key=value` lines.
-    File {
-        /// What messages call it.
-        name: &'a str,
-        /// All of it.
-        bytes: &'a [u8],
-    },
-    /// One `key=value` of a command line.
-    Option {
-        /// Which argument it is, for messages; the program's name is number 0.
-        argument: usize,
-        /// The text of it.
-        text: &'a str,
-    },
-    /// The machine's name, as the one positional argument of a command line.
-    Name {
-        /// Which argument it is.
-        argument: usize,
-        /// The name.
-        text: &'a str,
-    },
-}
-
-/// Where a value was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// In a file.
-    File {
-        /// What messages call the file.
-        name: Arc<str>,
-        /// Line, from 1.
-        line: usize,
-        /// Column of the key's first character, from 1.
-        column: usize,
-    },
-    /// On the command line: the number of the argument.
-    Argument(usize),
-}
-
-impl Origin {
-    /// The same origin, `columns` characters further to the right.
-    pub(crate) fn shifted(&self, columns: usize) -> Self {
-        match self {
-            Self::File { name, line, column } => {
-                Self::File { name: Arc::clone(name), line: *line, column: column + columns }
-            }
-            Self::Argument(number) => Self::Argument(*number),
-        }
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File { name, line, column } => {
-                write!(f, "{}:{line}:{column}", crate::diagnose::printable(name, 200))
-            }
-            Self::Argument(number) => write!(f, "command line, argument {number}"),
-        }
-    }
-}
-
-/// A value as it was written, and where.
-#[derive(Debug, Clone)]
-pub struct Setting {
-    /// Verbatim.
-    pub value: String,
-    /// Where it was written; of several, the one that counts.
-    pub origin: Origin,
-    /// When its key was first mentioned.
-    order: usize,
-    /// The synonym that was written in place of its key.
-    spelt: Option<&'static str>,
-}
-
-impl Setting {
-    /// The key as it was written; `key` is the one it is kept under.
-    pub(crate) fn spelt<'a>(&self, key: &'a str) -> &'a str {
-        self.spelt.unwrap_or(key)
-    }
-}
-
-/// Flat keys and their values, as written. Nothing in it has been judged yet.
+/// Flat keys and their values. Nothing in it has been judged yet.
+///
+/// Two trees are equal if they have the same keys with the same values, whatever their origins.
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
     pub(crate) settings: BTreeMap<String, Setting>,
+    /// Keys that values of others referred to, before they were expanded.
+    pub(crate) referred: BTreeSet<String>,
     next: usize,
 }
 
-impl Tree {
-    /// A tree of what `sources` set, and what is wrong with how they are written.
-    ///
-    /// Files come first, in order, then options in order, then the name: whatever comes later
-    /// wins, wherever it stands in `sources`.
+/// A value, and where it was written.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    /// As it was written; in an expanded tree, and if it was set literally, what it means.
+    pub value: String,
+    /// Where it was written; of several places, the one that counts.
+    pub origin: Origin,
+    form: Form,
+    /// The alias that was written in place of its key.
+    spelt: Option<Box<str>>,
+    /// Whether `key=value` is what stands at the origin.
+    assignment: bool,
+    /// When its key was first mentioned.
+    order: usize,
+}
+
+/// What a value is.
+#[derive(Debug, Clone)]
+enum Form {
+    /// Text that may refer to other keys.
+    Written,
+    /// Itself.
+    Literal,
+    /// What was written here, expanded.
+    Expanded(String),
+    /// As it was written: what is wrong with its references has been said.
+    Broken,
+    /// The address of a device that is named by it.
+    Implied,
+}
+
+impl Setting {
+    /// The value as a file of keys has it: with references as they were written, unless they have
+    /// been expanded, and what is none escaped.
     #[must_use]
-    pub fn from_sources(sources: &[Source<'_>]) -> (Self, Diagnostics) {
-        let mut tree = Self::default();
-        let mut diagnostics = Diagnostics::default();
-        let mut sorted: Vec<&Source<'_>> = sources.iter().collect();
-        sorted.sort_by_key(|source| match source {
-            Source::File { .. } => 0,
-            Source::Option { .. } => 1,
-            Source::Name { .. } => 2,
-        });
-        for source in sorted {
-            match *source {
-                Source::File { name, bytes } => parse::file(&mut tree, &mut diagnostics, name, bytes),
-                Source::Option { argument, text } => {
-                    parse::option(&mut tree, &mut diagnostics, argument, text);
-                }
-                Source::Name { argument, text } => {
-                    tree.set("name", text.to_owned(), Origin::Argument(argument));
-                }
-            }
+    pub fn raw(&self) -> Cow<'_, str> {
+        match self.form {
+            Form::Written | Form::Broken => Cow::Borrowed(&self.value),
+            Form::Literal | Form::Expanded(_) | Form::Implied => escaped(&self.value),
         }
-        (tree, diagnostics)
     }
 
-    /// Sets `key`, or the key it is a synonym of, and returns what that replaced. A key keeps the
-    /// rank of its first mention.
-    pub fn set(&mut self, key: &str, value: String, origin: Origin) -> Option<Setting> {
-        let (spelt, key) = keys::synonym(key).map_or((None, key), |(other, key)| (Some(other), key));
-        if let Some(old) = self.settings.get_mut(key) {
-            let new = Setting { value, origin, order: old.order, spelt };
-            return Some(std::mem::replace(old, new));
+    /// The text that stands in the source.
+    pub(crate) fn written(&self) -> &str {
+        if let Form::Expanded(written) = &self.form { written } else { &self.value }
+    }
+
+    /// The key as it was written; `key` is the one it is kept under.
+    pub(crate) fn spelt<'a>(&'a self, key: &'a str) -> &'a str {
+        self.spelt.as_deref().unwrap_or(key)
+    }
+
+    /// Whether its references are still to be expanded.
+    pub(crate) fn may_refer(&self) -> bool {
+        matches!(self.form, Form::Written) && self.value.contains('%')
+    }
+
+    /// Whether its references could not be expanded.
+    pub(crate) fn is_broken(&self) -> bool {
+        matches!(self.form, Form::Broken)
+    }
+
+    /// Whether it was not written itself, but follows from the spelling of another key.
+    pub(crate) fn is_implied(&self) -> bool {
+        matches!(self.form, Form::Implied)
+    }
+
+    /// Whether `key=value` stands at its origin.
+    pub(crate) fn is_assignment(&self) -> bool {
+        self.assignment
+    }
+
+    /// Gives it the value that its references make; `None` if they make none.
+    pub(crate) fn expand(&mut self, value: Option<String>) {
+        self.form = match value {
+            Some(value) => Form::Expanded(std::mem::replace(&mut self.value, value)),
+            None => Form::Broken,
+        };
+    }
+}
+
+impl Tree {
+    /// Sets `key`, or the key it is an alias of, and returns what that replaced. The value is taken
+    /// as it is: a `%` in it is no reference. A key keeps the rank of its first mention.
+    pub fn set(&mut self, key: &str, value: impl Into<String>, origin: Origin) -> Option<Setting> {
+        self.put(key, value.into(), origin, Form::Literal, false)
+    }
+
+    /// As [`Tree::set`], but the value may refer to other keys (`%(key)`) and has `%` written `%%`,
+    /// as in a file of keys.
+    pub fn set_raw(&mut self, key: &str, value: impl Into<String>, origin: Origin) -> Option<Setting> {
+        self.put(key, value.into(), origin, Form::Written, false)
+    }
+
+    /// As [`Tree::set_raw`], for a `key=value` that stands at `origin`.
+    pub(crate) fn assign(&mut self, key: &str, value: &str, origin: Origin) -> Option<Setting> {
+        self.put(key, value.to_owned(), origin, Form::Written, true)
+    }
+
+    fn put(
+        &mut self,
+        written: &str,
+        value: String,
+        origin: Origin,
+        form: Form,
+        assignment: bool,
+    ) -> Option<Setting> {
+        let key = alias::canonical(written);
+        let spelt = (key != written).then(|| written.into());
+        let setting = Setting { value, origin, form, spelt, assignment, order: self.next };
+        if let Some((address, field)) = alias::pci(written)
+            && !field.is_empty()
+        {
+            let addr = format!("device.{}.addr", alias::id(address));
+            let implied = || Setting { value: address.to_string(), form: Form::Implied, ..setting.clone() };
+            self.settings.entry(addr).or_insert_with(implied);
         }
-        self.settings.insert(key.to_owned(), Setting { value, origin, order: self.next, spelt });
         self.next += 1;
+        if let Some(old) = self.settings.get_mut(&*key) {
+            let order = old.order;
+            let old = std::mem::replace(old, Setting { order, ..setting });
+            return (!old.is_implied()).then_some(old);
+        }
+        self.settings.insert(key.into_owned(), setting);
         None
     }
 
-    /// What `key` was set to.
+    /// Takes `key` and all keys below it away, and returns how many there were.
+    pub fn unset(&mut self, key: &str) -> usize {
+        let key = alias::canonical(key);
+        let below = |path: &str| path.strip_prefix(&*key).is_some_and(|rest| rest.starts_with('.'));
+        let before = self.settings.len();
+        self.settings.retain(|path, _| *path != *key && !below(path));
+        // The address of a device that has nothing else left is not its own.
+        if let Some(device) = key.strip_prefix("device.").and_then(|rest| rest.split('.').next()) {
+            let prefix = format!("device.{device}.");
+            let mut left =
+                self.settings.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix));
+            if left.next().is_some_and(|(_, setting)| setting.is_implied()) && left.next().is_none() {
+                self.settings.remove(&format!("{prefix}addr"));
+            }
+        }
+        before - self.settings.len()
+    }
+
+    /// What `key`, or the key it is an alias of, was set to.
     #[must_use]
     pub fn setting(&self, key: &str) -> Option<&Setting> {
-        self.settings.get(key)
+        self.settings.get(&*alias::canonical(key))
     }
 
     /// All settings, in the order in which their keys were first mentioned.
@@ -155,29 +176,26 @@ impl Tree {
         all.sort_by_key(|(_, setting)| setting.order);
         all
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_command_line_wins_over_files_and_the_name_over_all() {
-        let (tree, diagnostics) = Tree::from_sources(&[
-            Source::Name { argument: 5, text: "web" },
-            Source::Option { argument: 2, text: "cpus=3" },
-            Source::Option { argument: 4, text: "name=other" },
-            Source::File { name: "a", bytes: b"cpus=1\nname=a\n" },
-            Source::File { name: "b", bytes: b"cpus=2\nmemory.size=1G" },
-        ]);
-        assert_eq!(diagnostics.to_string(), "");
-        assert_eq!(tree.setting("cpus").unwrap().value, "3");
-        assert_eq!(tree.setting("name").unwrap().value, "web");
-        assert_eq!(tree.setting("name").unwrap().origin, Origin::Argument(5));
-        assert_eq!(
-            tree.setting("memory.size").unwrap().origin,
-            Origin::File { name: "b".into(), line: 2, column: 1 }
-        );
-        assert_eq!(tree.in_order()[0].0, "cpus", "a key keeps the rank of its first mention");
+    /// The names of the devices, in the order in which they were first mentioned.
+    #[must_use]
+    pub fn devices(&self) -> Vec<&str> {
+        let mut seen = BTreeSet::new();
+        let ids = self
+            .in_order()
+            .into_iter()
+            .filter_map(|(key, _)| Some(key.strip_prefix("device.")?.split_once('.')?.0));
+        ids.filter(|id| seen.insert(*id)).collect()
     }
 }
+
+impl PartialEq for Tree {
+    fn eq(&self, other: &Self) -> bool {
+        let same = |((key, a), (other, b)): ((&String, &Setting), (&String, &Setting))| {
+            key == other && a.raw() == b.raw()
+        };
+        self.settings.len() == other.settings.len() && self.settings.iter().zip(&other.settings).all(same)
+    }
+}
+
+impl Eq for Tree {}

@@ -206,7 +206,7 @@ fn parse_cpus(text: &str) -> Option<Vec<u32>> {
 }
 
 /// `BUS:SLOT.FUNCTION` in decimal; bus and function are 0 when they are left out.
-fn parse_address(text: &str) -> Option<PciAddress> {
+pub(crate) fn parse_address(text: &str) -> Option<PciAddress> {
     let (bus, rest) = text.split_once(':').unwrap_or(("0", text));
     let (slot, function) = rest.split_once('.').unwrap_or((rest, "0"));
     let number = |text: &str, max: u64| {

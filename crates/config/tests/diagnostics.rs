@@ -113,6 +113,84 @@ fn on_the_command_line() {
 }
 
 #[test]
+fn references_that_lead_nowhere() {
+    file(
+        "references_that_lead_nowhere",
+        "var.dir=/vm/%(nmae)\ndevice.d.model=virtio-blk\ndevice.d.path=%(var.dir)/%(.sre).img\n\
+         var.a=%(boot.kernel)\nvar.b=50% of %(\nvar.c=a%()b\n",
+    );
+}
+
+#[test]
+fn references_in_a_circle() {
+    file(
+        "references_in_a_circle",
+        "boot.cmdline=root=%(var.a)\nvar.a=<%(var.b)>\nvar.b=%(.a)\nvar.c=%(.c)\n",
+    );
+}
+
+#[test]
+fn references_that_nest_too_deep() {
+    let links: String = (0..17).map(|n| format!("var.k{n}=%(.k{})\n", n + 1)).collect();
+    file("references_that_nest_too_deep", &format!("{links}var.k17=x\n"));
+}
+
+#[test]
+fn values_that_grow_without_bound() {
+    let laughs: String =
+        (0..9).map(|n| format!("var.l{n}={}\n", format!("%(.l{})", n + 1).repeat(10))).collect();
+    file("values_that_grow_without_bound", &format!("{laughs}var.l9=lol\n"));
+}
+
+#[test]
+fn an_expanded_value_is_shown_where_it_was_written() {
+    file(
+        "expanded_value",
+        "var.n=fuor\ncpus=%(var.n)\nboot.kernel=%(var.dir)vmlinuz\nvar.dir= /boot/\npci.0.4.0.device=%(.type)\n\
+         pci.0.4.0.type=blk\n",
+    );
+}
+
+#[test]
+fn names_of_bhyve() {
+    file(
+        "names_of_bhyve",
+        "pci.0.4.0.device=virtio-blk\npci.0.4.0.pth=/a\npci.0.4.0.ro=maybe\npci.0.4.0.mtu=1500\n\
+         device.pci-0-4-0.ro=true\npci.0.5.0.path=/b\npci.0.32.0.device=virtio-blk\npci.0.06.0.path=/c\n",
+    );
+}
+
+#[test]
+fn two_names_for_one_device() {
+    file(
+        "two_names",
+        "device.disk0.model=virtio-blk\ndevice.disk0.addr=0:4.0\npci.0.4.0.path=/a\npci.0.4.0.device=virtio-blk\n\
+         pci.0.5.0.device=virtio-rnd\ndevice.pci-0-5-0.addr=6\n",
+    );
+}
+
+#[test]
+fn keys_of_newer_versions() {
+    let text = "config.optional=device.*.shiny,new.*\nnew.thing=1\nnewer=1\ndevice.d.model=virtio-blk\n\
+                device.d.shiny=1\nfolder=/vm\ndevice.d.path=%(folder)/d.img\n";
+    file("keys_of_newer_versions", text);
+    file("unknown_keys_as_warnings", &format!("{text}config.unknown=warn\n"));
+    let ignored = format!("{text}config.unknown=ignore\n");
+    assert_eq!(judge(&[Source::File { name: "web.conf", bytes: ignored.as_bytes() }]), "");
+}
+
+#[test]
+fn a_value_is_one_line() {
+    let sources = [
+        Source::Option { argument: 2, text: "boot.cmdline=quiet\nname=x" },
+        Source::Unset { argument: 4, key: "memry" },
+        Source::Unset { argument: 6, key: "boot.cmdlin" },
+    ];
+    snapshot("a_value_is_one_line", &judge(&sources));
+    file("byte_order_mark", "\u{feff}cpus=2\n");
+}
+
+#[test]
 fn a_good_file_says_nothing() {
     let text = "name=web\ncpus=4\nsockets=1\ncores=2\nthreads=2\nmemory.size=4G\nvar.disk=/vm/web\n\
                 boot.kernel=/boot/vmlinuz\nboot.cmdline=root=/dev/vda1 console=ttyS0\nlpc.com1.path=stdio\n\

@@ -262,6 +262,14 @@ const fn all() -> [Key; count()] {
     all
 }
 
+/// The keys that `path` may be, one for each group of models.
+pub(crate) fn matching(path: &str) -> impl Iterator<Item = &'static Key> {
+    // Most patterns end otherwise than the path: that is seen at once.
+    let last = path.rsplit('.').next().unwrap_or(path);
+    let near = move |key: &&Key| key.pattern.ends_with(last) || key.pattern.ends_with('*');
+    ALL.iter().filter(near).filter(move |key| key.matches(path))
+}
+
 /// A switch, for the tables.
 const fn switch(pattern: &'static str, doc: &'static str) -> Key {
     key(pattern, Kind::Bool, doc)

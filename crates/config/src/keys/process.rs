@@ -37,7 +37,7 @@ pub(super) const KEYS: &[Key] = &[
         .firecracker("--metrics-path"),
     text(
         "config.optional",
-        "Keys that may be unknown or refused: patterns, separated by commas; then they are left out.",
+        "Keys that older versions may ignore: patterns such as device.*.new, separated by commas.",
     ),
     key(
         "config.unknown",
