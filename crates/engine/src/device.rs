@@ -1,6 +1,6 @@
 //! What each device will be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use parador_config::{Device, Endpoint, PciAddress};
@@ -121,14 +121,14 @@ type Placeless = (String, Option<PciAddress>, Model);
 
 /// Gives devices the addresses they were asked to have, and the others the first slots left.
 fn place(check: &mut Check<'_>, devices: Vec<Placeless>) -> Vec<DevicePlan> {
-    let mut taken = BTreeMap::new();
+    let mut taken = BTreeSet::new();
     for (id, address, _) in &devices {
         let Some(address) = address else { continue };
         let key = format!("device.{id}.addr");
         if address.bus != 0 || address.function != 0 || !SLOTS.contains(&address.slot) {
             check.error(&key, format!("no device can be at {address}"), "addresses are 0:1.0 to 0:31.0");
-        } else if let Some(other) = taken.insert(address.slot, id.clone()) {
-            check.error(&key, format!("device `{other}` is at {address} already"), "give each its own slot");
+        } else {
+            taken.insert(address.slot);
         }
     }
     if devices.len() > SLOTS.count() {
@@ -137,7 +137,7 @@ fn place(check: &mut Check<'_>, devices: Vec<Placeless>) -> Vec<DevicePlan> {
             format!("{} devices are more than the {} slots there are", devices.len(), SLOTS.count());
         check.error(&key, message, "leave some out");
     }
-    let mut free = SLOTS.filter(|slot| !taken.contains_key(slot));
+    let mut free = SLOTS.filter(|slot| !taken.contains(slot));
     let mut next = || PciAddress { bus: 0, slot: free.next().unwrap_or(0), function: 0 };
     let placed =
         |(id, asked, model): Placeless| DevicePlan { id, address: asked.unwrap_or_else(&mut next), model };

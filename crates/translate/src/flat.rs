@@ -31,7 +31,7 @@ pub(crate) fn export(tree: &Tree) -> Result<Exported, Diagnostics> {
     settings.sort_by_key(|(key, _)| *key);
     let mut text = String::new();
     for (key, setting) in settings {
-        let _ = writeln!(text, "{key}={}", setting.value);
+        let _ = writeln!(text, "{key}={}", setting.raw());
     }
     Ok(Exported { output: Output::Text(text), losses: Vec::new() })
 }

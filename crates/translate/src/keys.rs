@@ -53,15 +53,7 @@ impl<'a> Keys<'a> {
     /// The identifiers of the devices, in the order of their first mention.
     #[must_use]
     pub fn devices(&self) -> Vec<&'a str> {
-        let mut devices: Vec<&str> = Vec::new();
-        for (key, _) in self.tree.in_order() {
-            if let Some((id, _)) = key.strip_prefix("device.").and_then(|rest| rest.split_once('.'))
-                && !devices.contains(&id)
-            {
-                devices.push(id);
-            }
-        }
-        devices
+        self.tree.devices()
     }
 
     /// Says that the value of `key` cannot be written, and why.

@@ -72,7 +72,7 @@ impl Layer {
     pub(crate) fn into_tree(self) -> Tree {
         let mut tree = Tree::default();
         for Leaf { path, value, origin, .. } in self.leaves.into_iter().flatten() {
-            tree.set(&path, value, origin);
+            tree.set_raw(&path, value, origin);
         }
         tree
     }

@@ -10,15 +10,18 @@ mod generate;
 
 use std::collections::BTreeMap;
 
-use parador_config::Tree;
+use parador_config::{Diagnostics, Tree};
 use parador_translate::{Format, Input, Output, export, import};
 use proptest::test_runner::{Config, TestRunner};
 
 use generate::{Subset, trees};
 
-/// Every key with its value.
-fn leaves(tree: &Tree) -> BTreeMap<&str, &str> {
-    tree.in_order().into_iter().map(|(key, setting)| (key, setting.value.as_str())).collect()
+/// Every key with what its value means.
+fn leaves(tree: &Tree) -> BTreeMap<String, String> {
+    let mut diagnostics = Diagnostics::default();
+    let tree = tree.expand(&mut diagnostics);
+    assert_eq!(diagnostics.to_string(), "");
+    tree.in_order().into_iter().map(|(key, setting)| (key.to_owned(), setting.value.clone())).collect()
 }
 
 /// The devices, in the order that decides where they sit.
