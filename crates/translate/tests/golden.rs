@@ -18,7 +18,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use parador_config::Tree;
+use parador_config::{Diagnostics, Tree};
 use parador_translate::{Format, Input, Loss, export, import_with};
 
 /// Ends of files that are compared rather than read.
@@ -66,7 +66,10 @@ impl Expected {
             if !path.exists() {
                 continue;
             }
-            match export(format, tree) {
+            let mut diagnostics = Diagnostics::default();
+            let expanded = if format.has_references() { tree.clone() } else { tree.expand(&mut diagnostics) };
+            assert_eq!(diagnostics.to_string(), "", "{}", path.display());
+            match export(format, &expanded) {
                 Ok(exported) => {
                     self.compare(&path, &exported.output.to_string());
                     lost += &losses(&format!("to {}", format.name()), &exported.losses);

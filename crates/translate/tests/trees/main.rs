@@ -7,6 +7,7 @@
 
 mod flat;
 mod generate;
+mod structured;
 
 use std::collections::BTreeMap;
 
