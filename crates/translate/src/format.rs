@@ -6,6 +6,7 @@ use std::path::Path;
 
 use parador_config::{Diagnostics, Origin, Tree};
 
+use crate::bhyve::{self, vm_bhyve};
 use crate::flat;
 use crate::keys::Fate;
 use crate::structured::{self, Syntax};
@@ -19,6 +20,12 @@ pub enum Format {
     Toml,
     /// JSON, for programs; what the tables say is what TOML's say.
     Json,
+    /// bhyve's command line.
+    BhyveArgs,
+    /// bhyve's file of keys, bhyve_config(5).
+    BhyveConfig,
+    /// A guest's configuration, or a template, of vm-bhyve; only read.
+    VmBhyve,
 }
 
 /// What is read.
@@ -123,11 +130,13 @@ pub fn import_with(format: Format, input: Input<'_>, load: Load<'_>) -> Result<I
         Format::Flat => flat::import(input),
         Format::Toml => structured::import(Syntax::Toml, input, load),
         Format::Json => structured::import(Syntax::Json, input, load),
+        Format::BhyveArgs => bhyve::import_args(input, load),
+        Format::BhyveConfig => bhyve::import_config(input),
+        Format::VmBhyve => vm_bhyve::import(input, load),
     }
 }
 
-/// Writes `tree` in `format`. Its references have been expanded, unless the format has them too
-/// ([`Format::has_references`]).
+/// Writes `tree`, whose references have been expanded, in `format`.
 ///
 /// # Errors
 ///
@@ -137,12 +146,16 @@ pub fn export(format: Format, tree: &Tree) -> Result<Exported, Diagnostics> {
         Format::Flat => flat::export(tree),
         Format::Toml => structured::export(Syntax::Toml, tree),
         Format::Json => structured::export(Syntax::Json, tree),
+        Format::BhyveArgs => bhyve::export_args(tree),
+        Format::BhyveConfig => bhyve::export_config(tree),
+        Format::VmBhyve => vm_bhyve::export(),
     }
 }
 
 impl Format {
     /// All formats.
-    pub const ALL: &[Self] = &[Self::Flat, Self::Toml, Self::Json];
+    pub const ALL: &[Self] =
+        &[Self::Flat, Self::Toml, Self::Json, Self::BhyveArgs, Self::BhyveConfig, Self::VmBhyve];
 
     /// The word for it on a command line.
     #[must_use]
@@ -151,14 +164,10 @@ impl Format {
             Self::Flat => "flat",
             Self::Toml => "toml",
             Self::Json => "json",
+            Self::BhyveArgs => "bhyve-args",
+            Self::BhyveConfig => "bhyve-config",
+            Self::VmBhyve => "vm-bhyve",
         }
-    }
-
-    /// Whether values can refer to others there (`%(key)`). A tree is expanded before it is written
-    /// in a format where they cannot.
-    #[must_use]
-    pub fn has_references(self) -> bool {
-        matches!(self, Self::Flat | Self::Toml | Self::Json)
     }
 
     /// The format that is called `name`.
@@ -173,6 +182,8 @@ impl Format {
         match self {
             Self::Flat => flat::FATES,
             Self::Toml | Self::Json => structured::FATES,
+            Self::BhyveArgs | Self::BhyveConfig => bhyve::FATES,
+            Self::VmBhyve => vm_bhyve::FATES,
         }
     }
 }

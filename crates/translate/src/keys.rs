@@ -32,13 +32,12 @@ impl<'a> Keys<'a> {
     }
 
     /// The value of `key`, which the exporter now answers for: it writes it, or calls
-    /// [`Keys::lose`].
+    /// [`Keys::lose`]. It is mapped, or a name of the user's own that the lists do not have.
     pub fn take(&mut self, key: &str) -> Option<&'a str> {
         let setting = self.tree.setting(key)?;
-        debug_assert_eq!(
-            fate(self.fates, key),
-            Some(Fate::Mapped),
-            "{key} is taken, but not listed as mapped"
+        debug_assert!(
+            !matches!(fate(self.fates, key), Some(Fate::Refused(_))),
+            "{key} is taken, but listed as refused"
         );
         self.taken.insert(key.to_owned());
         Some(&setting.value)

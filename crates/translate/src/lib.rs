@@ -21,12 +21,12 @@
 
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test stops at the first surprise"))]
 
+mod bhyve;
 mod flat;
 mod format;
 mod keys;
 mod structured;
 mod text;
-#[cfg_attr(not(test), expect(dead_code, reason = "the formats that are command lines come next"))]
 mod words;
 
 pub use format::{Exported, Format, Imported, Input, Load, Loss, Output, export, import, import_with};

@@ -5,9 +5,9 @@
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod bhyve;
 mod flat;
 mod generate;
-mod structured;
 
 use std::collections::BTreeMap;
 
@@ -40,9 +40,15 @@ fn devices(tree: &Tree) -> Vec<&str> {
 
 /// Writes and reads many trees of `subset`; none may lose anything.
 fn come_back(format: Format, subset: &Subset) {
+    come_back_as(format, subset, Tree::clone);
+}
+
+/// As [`come_back`], of what `form` makes of each tree.
+fn come_back_as(format: Format, subset: &Subset, form: impl Fn(&Tree) -> Tree) {
     let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
     runner
         .run(&trees(subset), |tree| {
+            let tree = form(&tree);
             let exported = export(format, &tree).unwrap_or_else(|wrong| panic!("{wrong}"));
             assert!(exported.losses.is_empty(), "{:?}", exported.losses);
             let shown = exported.output.to_string();

@@ -1,0 +1,182 @@
+//! bhyve(8), the hypervisor of FreeBSD: its command line, and its bhyve_config(5) files.
+//!
+//! Both are ways to write bhyve's own tree of keys, whose names ours were taken from; what differs is
+//! in [`names`].
+
+mod command;
+mod devices;
+mod export;
+mod file;
+mod hub;
+mod leaves;
+mod names;
+mod options;
+mod slot;
+pub(crate) mod vm_bhyve;
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use parador_config::{Diagnostics, Tree};
+
+use crate::format::{Exported, Imported, Input, Load, Output};
+use crate::keys::Fate::{self, Mapped, Refused};
+use crate::words;
+
+use options::Reading;
+
+const LOADER: Fate = Refused("bhyve starts a boot ROM, or what bhyveload or grub-bhyve loaded before");
+const MEMORY: Fate = Refused("bhyve's memory is always the same kind");
+const DISK: Fate = Refused("bhyve decides that itself");
+const NET: Fate = Refused("bhyve is given the name of an interface that is there");
+const ZONES: Fate = Refused("bhyve has no zoned disks");
+const NO_DEVICE: Fate = Refused("bhyve has no such device");
+const PROCESS: Fate = Refused("it is about Parador's process");
+
+/// What bhyve can say.
+pub(crate) const FATES: &[(&str, Fate)] = &[
+    ("name", Mapped),
+    ("uuid", Mapped),
+    ("cpus", Mapped),
+    ("sockets", Mapped),
+    ("cores", Mapped),
+    ("threads", Mapped),
+    ("vcpu.*.cpuset", Mapped),
+    ("domains.*.size", Mapped),
+    ("domains.*.cpus", Mapped),
+    ("domains.*.domain_policy", Mapped),
+    ("memory.size", Mapped),
+    ("memory.wired", Mapped),
+    ("memory.guest_in_core", Mapped),
+    ("memory.**", MEMORY),
+    ("acpi_tables", Mapped),
+    ("acpi_tables_in_memory", Mapped),
+    ("destroy_on_poweroff", Mapped),
+    ("monitor", Mapped),
+    ("virtio_msix", Mapped),
+    ("rtc.use_localtime", Mapped),
+    ("x86.**", Mapped),
+    ("bios.**", Mapped),
+    ("system.**", Mapped),
+    ("board.**", Mapped),
+    ("chassis.**", Mapped),
+    ("tpm.**", Mapped),
+    ("gdb.**", Mapped),
+    ("keyboard.layout", Mapped),
+    ("on_reset", Refused("bhyve ends with status 0, and whoever started it starts it again")),
+    ("on_panic", Refused("bhyve has no device by which a guest reports a panic")),
+    ("machine.type", Refused("bhyve has one kind of machine")),
+    ("cpu.**", Refused("bhyve shows the guest the host's processor")),
+    ("boot.**", LOADER),
+    ("bootrom", Mapped),
+    ("bootvars", Mapped),
+    ("bootvars_mode", Refused("bhyve always writes the firmware's variables back")),
+    ("console", Mapped),
+    ("lpc.*.path", Mapped),
+    ("lpc.fwcfg", Mapped),
+    ("lpc.pc-testdev", Mapped),
+    ("device.*.model", Mapped),
+    ("device.*.addr", Mapped),
+    ("device.*.path", Mapped),
+    ("device.*.ro", Mapped),
+    ("device.*.nocache", Mapped),
+    ("device.*.sync", Mapped),
+    ("device.*.nodelete", Mapped),
+    ("device.*.sectorsize", Mapped),
+    ("device.*.ser", Mapped),
+    ("device.*.bootindex", Mapped),
+    ("device.*.aio", DISK),
+    ("device.*.format", Refused("bhyve takes every image for a raw one")),
+    ("device.*.queues", DISK),
+    ("device.*.queue_size", DISK),
+    ("device.*.zoned", ZONES),
+    ("device.*.zone_size", ZONES),
+    ("device.*.zone_capacity", ZONES),
+    ("device.*.max_open", ZONES),
+    ("device.*.max_active", ZONES),
+    ("device.*.rate.**", Refused("bhyve has no limits of its own; rctl(8) has")),
+    ("device.*.backend", Mapped),
+    ("device.*.tap.name", Mapped),
+    ("device.*.tap.**", NET),
+    ("device.*.fd", NET),
+    ("device.*.vhost", NET),
+    ("device.*.mac", Mapped),
+    ("device.*.mtu", Mapped),
+    ("device.*.cid", NO_DEVICE),
+    ("device.*.size", NO_DEVICE),
+    ("device.*.deflate_on_oom", NO_DEVICE),
+    ("device.*.free_page_reporting", NO_DEVICE),
+    ("device.*.dax", NO_DEVICE),
+    ("device.*.queue_sizes", NO_DEVICE),
+    ("device.**", Mapped),
+    ("engine.bhyve.arg.*", Mapped),
+    ("engine.**", Refused("it is an option of another system")),
+    ("log.level", PROCESS),
+    ("sandbox", Refused("bhyve is always in a sandbox")),
+    ("control.**", PROCESS),
+    ("stats.**", PROCESS),
+    ("config.**", PROCESS),
+];
+
+/// Reads a command line.
+pub(crate) fn import_args(input: Input<'_>, load: Load<'_>) -> Result<Imported, Diagnostics> {
+    let words = words::arguments(input, &["bhyve"])?;
+    let mut reading = Reading::default();
+    reading.arguments(&words, load);
+    finish(reading)
+}
+
+/// Reads a file of keys, or each word as one line of it.
+pub(crate) fn import_config(input: Input<'_>) -> Result<Imported, Diagnostics> {
+    let mut reading = Reading::default();
+    match input {
+        Input::Text { name, bytes } => file::read(&mut reading, name, bytes),
+        Input::Arguments { .. } => {
+            for word in words::arguments(input, &[])? {
+                if let Err(wrong) = reading.assign(&word.text, &word.origin) {
+                    reading.wrong(wrong, &word.text, &word.origin);
+                }
+            }
+        }
+    }
+    finish(reading)
+}
+
+fn finish(reading: Reading) -> Result<Imported, Diagnostics> {
+    if reading.diagnostics.errors() > 0 {
+        return Err(reading.diagnostics);
+    }
+    Ok(hub::tree(reading, &BTreeMap::new()))
+}
+
+/// Writes a command line.
+#[expect(clippy::unnecessary_wraps, reason = "the signature all formats share")]
+pub(crate) fn export_args(tree: &Tree) -> Result<Exported, Diagnostics> {
+    let mut written = export::write(tree);
+    let losses = std::mem::take(&mut written.losses);
+    Ok(Exported { output: Output::Arguments(command::words(written)), losses })
+}
+
+/// Writes a file of keys.
+#[expect(clippy::unnecessary_wraps, reason = "the signature all formats share")]
+pub(crate) fn export_config(tree: &Tree) -> Result<Exported, Diagnostics> {
+    let written = export::write(tree);
+    let mut text = String::new();
+    for (path, leaf) in written.leaves.in_order() {
+        let _ = writeln!(text, "{path}={}", leaf.value);
+    }
+    let mut losses = written.losses;
+    for option in written.arguments.chunks(2) {
+        match option {
+            [letter, setting] if letter == "-o" => {
+                let _ = writeln!(text, "{setting}");
+            }
+            _ => losses.push(crate::Loss {
+                what: option.join(" "),
+                why: "a file of keys has no word for it; give it on the command line".to_owned(),
+                origin: None,
+            }),
+        }
+    }
+    Ok(Exported { output: Output::Text(text), losses })
+}
