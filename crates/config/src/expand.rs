@@ -118,6 +118,14 @@ fn target(name: &str, from: &str) -> String {
     alias::canonical(&format!("{folder}{beside}")).into_owned()
 }
 
+/// The keys that the value of `key` refers to, or did before it was expanded.
+pub(crate) fn references(key: &str, setting: &Setting) -> impl Iterator<Item = String> {
+    pieces(setting.reference_text()).filter_map(move |(_, piece)| match piece {
+        Piece::Reference(name) => Some(target(name, setting.spelt(key))),
+        Piece::Text(_) | Piece::Lone | Piece::Open => None,
+    })
+}
+
 /// What a value is when it is expanded.
 #[derive(Default)]
 struct Made<'a> {

@@ -32,6 +32,7 @@
 mod alias;
 mod check;
 mod diagnose;
+mod dump;
 mod expand;
 pub mod keys;
 mod nearest;
@@ -46,6 +47,7 @@ mod value;
 
 pub use check::{Checked, Device};
 pub use diagnose::{Diagnostic, Diagnostics, Severity};
+pub use dump::Dump;
 pub use origin::Origin;
 pub use parse::Source;
 pub use tree::{Setting, Tree};

@@ -60,6 +60,15 @@ impl Setting {
         }
     }
 
+    /// The text in which references may stand, or stood.
+    pub(crate) fn reference_text(&self) -> &str {
+        match &self.form {
+            Form::Written | Form::Broken => &self.value,
+            Form::Expanded(written) => written,
+            Form::Literal | Form::Implied => "",
+        }
+    }
+
     /// The text that stands in the source.
     pub(crate) fn written(&self) -> &str {
         if let Form::Expanded(written) = &self.form { written } else { &self.value }
@@ -73,6 +82,11 @@ impl Setting {
     /// Whether its references are still to be expanded.
     pub(crate) fn may_refer(&self) -> bool {
         matches!(self.form, Form::Written) && self.value.contains('%')
+    }
+
+    /// Whether references in it have been expanded.
+    pub(crate) fn is_expanded(&self) -> bool {
+        matches!(self.form, Form::Expanded(_))
     }
 
     /// Whether its references could not be expanded.
