@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::alias;
 use crate::diagnose::{Diagnostic, Diagnostics, Severity};
-use crate::keys::{self, Key, Kind, Support, matching};
+use crate::keys::{self, Key, Kind, Support, fill, matching};
 use crate::nearest::{common_parts, nearest};
 use crate::place::{at_key, at_value};
 use crate::printable::printable;
@@ -307,17 +307,4 @@ fn fits(pattern: &str, path: &str) -> bool {
     let mut parts = path.split('.');
     pattern.split('.').all(|want| parts.next().is_some_and(|part| want == "*" || want == part))
         && parts.next().is_none()
-}
-
-/// `pattern` with the parts of `path` in place of its stars.
-fn fill(pattern: &str, path: &str) -> Option<String> {
-    let mut parts = path.split('.');
-    let filled: Option<Vec<&str>> = pattern
-        .split('.')
-        .map(|want| {
-            let part = parts.next();
-            if want == "*" { part } else { Some(want) }
-        })
-        .collect();
-    filled.map(|parts| parts.join("."))
 }

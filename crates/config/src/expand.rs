@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::alias;
 use crate::diagnose::{Diagnostic, Diagnostics, Severity};
-use crate::keys::{self, Key, matching};
+use crate::keys::{self, Key, fill, matching};
 use crate::nearest::nearest;
 use crate::place::{at_part, origin_of_part};
 use crate::printable::printable;
@@ -268,14 +268,15 @@ impl<'a> Expansion<'a, '_> {
         let Some((from, setting)) = self.path.last() else { return };
         self.diagnostics.add(Severity::Error, || {
             let known = matching(key).next().is_some();
-            let what = if known { "is not set and has no default" } else { "is no key and is not set" };
-            let set = self.tree.settings.keys().map(String::as_str).filter(|other| other != from);
-            let meant = nearest(key, set.chain(keys::ALL.iter().map(|key| key.pattern)));
-            let hint = match meant.filter(|_| !known) {
+            let what = if known { "it is not set and has no default" } else { "there is no such key" };
+            let set = self.tree.settings.keys().cloned();
+            let others = set.chain(keys::ALL.iter().filter_map(|known| fill(known.pattern, key)));
+            let meant = nearest(key, others.filter(|other| other != from && !known));
+            let hint = match meant {
                 Some(meant) => format!("did you mean `%({meant})`?"),
                 None => "set it; names of your own start with `var.`".to_owned(),
             };
-            let message = format!("`%({})` {what}", printable(name, 80));
+            let message = format!("`{}` is referred to, but {what}", printable(key, 80));
             let diagnostic = at_part(Diagnostic::new(message), from, setting, at, name.len() + 3);
             chained(diagnostic, &self.path, None).hint(hint)
         });
@@ -374,7 +375,8 @@ mod tests {
         becomes("device.d.model=virtio-blk\nvar.x=%(device.d.aio)", "var.x", "io_uring");
         let (_, diagnostics) = expanded("device.d.model=virtio-net\nvar.x=%(device.d.aio)");
         assert!(
-            diagnostics.starts_with("error: `%(device.d.aio)` is not set and has no default\n"),
+            diagnostics
+                .starts_with("error: `device.d.aio` is referred to, but it is not set and has no default\n"),
             "{diagnostics}"
         );
     }

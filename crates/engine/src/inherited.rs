@@ -9,14 +9,18 @@ use parador_config::{Checked, Diagnostic};
 
 /// Takes the descriptor `fd`, which `key` gives.
 pub(crate) fn take(keys: &Checked, key: &str, fd: i32) -> Result<OwnedFd, Diagnostic> {
-    duplicate(fd).map_err(|e| {
+    inherited(fd).map_err(|e| {
         let hint = "whoever starts this process opens it and lets it be inherited";
         keys.about(key, format!("descriptor {fd} cannot be taken")).cause(&e).hint(hint)
     })
 }
 
-/// A descriptor of our own of what is open at `fd`. That stays open, and is nobody's.
-fn duplicate(fd: i32) -> io::Result<OwnedFd> {
+/// A descriptor of our own of what this process was started with at `fd`. That stays open, and is
+/// nobody's.
+///
+/// # Errors
+/// Of fcntl(2): `EBADF` if nothing is open there.
+pub fn inherited(fd: i32) -> io::Result<OwnedFd> {
     // SAFETY: no pointers; a number that is no descriptor is refused.
     let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
     if copy < 0 {
@@ -32,6 +36,6 @@ mod tests {
 
     #[test]
     fn a_number_that_is_no_descriptor_is_refused() {
-        assert_eq!(duplicate(60_000).unwrap_err().raw_os_error(), Some(libc::EBADF));
+        assert_eq!(inherited(60_000).unwrap_err().raw_os_error(), Some(libc::EBADF));
     }
 }

@@ -27,6 +27,7 @@ mod net;
 mod plan;
 
 pub use device::{Aio, Balloon, Block, DevicePlan, Model, Vsock};
+pub use inherited::inherited;
 pub use launch::{Running, Stdio, launch};
 pub use net::{Create, Interface, InterfaceKind, Net, Tap, mac};
 pub use parador_machine::{Outcome, Report};

@@ -3,6 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
+use parador_config::Dump;
+
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
@@ -34,6 +36,10 @@ pub(crate) struct Request {
     pub(crate) given: Vec<Given>,
     /// Whether a person sits at the terminal (`parador run`).
     pub(crate) interactive: bool,
+    /// The form in which to print its keys, rather than run it.
+    pub(crate) dump: Option<Dump>,
+    /// Whether what is printed has secrets in it.
+    pub(crate) dump_secrets: bool,
 }
 
 /// One piece of a machine's description, and the number of the argument it stands in.
@@ -41,8 +47,12 @@ pub(crate) struct Request {
 pub(crate) enum Given {
     /// A file to read; `-` is standard input.
     File(usize, OsString),
+    /// An inherited descriptor to read as a file.
+    Descriptor(usize, i32),
     /// `key=value`.
     Option(usize, String),
+    /// A key that is not to be set.
+    Unset(usize, String),
     /// The machine's name.
     Name(usize, String),
 }
@@ -77,7 +87,7 @@ fn topic(words: &[OsString]) -> Result<Command, String> {
 fn machine(arguments: &[OsString], interactive: bool) -> Result<Command, String> {
     let (topic, see) =
         if interactive { (Topic::Run, "parador run --help") } else { (Topic::Vmm, "parador vmm --help") };
-    let mut request = Request { given: Vec::new(), interactive };
+    let mut request = Request { interactive, ..Request::default() };
     let mut only_words = false;
     let mut words = 0;
     let mut rest = arguments.iter().enumerate().skip(2);
@@ -107,7 +117,7 @@ fn machine(arguments: &[OsString], interactive: bool) -> Result<Command, String>
                     _ => Given::Option(number, text(value, see)?),
                 });
             }
-            _ => return Err(wrong(&format!("there is no option {}", quoted(argument)), see)),
+            _ => long(&mut request, number, argument, &mut rest, see)?,
         }
     }
     if request.given.is_empty() {
@@ -117,6 +127,51 @@ fn machine(arguments: &[OsString], interactive: bool) -> Result<Command, String>
         return Err(wrong("no FILE", see));
     }
     Ok(Command::Run(request))
+}
+
+/// Parses the option `argument` that has a long name, its value behind `=` or in the next of `rest`.
+fn long<'a>(
+    request: &mut Request,
+    number: usize,
+    argument: &OsStr,
+    rest: &mut impl Iterator<Item = (usize, &'a OsString)>,
+    see: &str,
+) -> Result<(), String> {
+    let whole = text(argument, see)?;
+    let (name, attached) =
+        whole.split_once('=').map_or((whole.as_str(), None), |(name, value)| (name, Some(value)));
+    let mut value = || match attached {
+        Some(value) => Ok((number, value.to_owned())),
+        None => {
+            let next = rest.next().ok_or_else(|| wrong(&format!("nothing after {}", quoted(argument)), see));
+            next.and_then(|(number, value)| Ok((number, text(value, see)?)))
+        }
+    };
+    match (name, attached) {
+        ("--config-fd", _) => {
+            let (number, value) = value()?;
+            let fd = value.parse().ok().filter(|fd| *fd >= 0);
+            let fd =
+                fd.ok_or_else(|| wrong(&format!("{} is not a descriptor", quoted(value.as_ref())), see))?;
+            request.given.push(Given::Descriptor(number, fd));
+        }
+        ("--unset", _) => {
+            let (number, key) = value()?;
+            request.given.push(Given::Unset(number, key));
+        }
+        ("--dump", form) => {
+            let form = form.unwrap_or("raw");
+            let found = Dump::ALL.iter().find(|(name, _)| *name == form);
+            let (_, form) = found.ok_or_else(|| {
+                let names: Vec<&str> = Dump::ALL.iter().map(|(name, _)| *name).collect();
+                wrong(&format!("--dump is one of {}", names.join(", ")), see)
+            })?;
+            request.dump = Some(*form);
+        }
+        ("--dump-secrets", None) => request.dump_secrets = true,
+        _ => return Err(wrong(&format!("there is no option {}", quoted(argument)), see)),
+    }
+    Ok(())
 }
 
 fn text(argument: &OsStr, see: &str) -> Result<String, String> {
@@ -153,13 +208,32 @@ mod tests {
             Given::File(9, "-".into()),
             Given::Name(10, "web".to_owned()),
         ];
-        let request = Request { given: expected, interactive: false };
+        let request = Request { given: expected, ..Request::default() };
         assert_eq!(parsed("parador vmm -k a -kb -o cpus=2 -oname=x -k - web"), Ok(Command::Run(request)));
     }
 
     #[test]
+    fn long_options_have_their_value_behind_an_equals_sign_or_after_them() {
+        let expected = vec![
+            Given::Descriptor(3, 5),
+            Given::Descriptor(4, 6),
+            Given::Unset(6, "device.disk0".to_owned()),
+            Given::Unset(7, "cpus".to_owned()),
+        ];
+        let request =
+            Request { given: expected, dump: Some(Dump::Json), dump_secrets: true, ..Request::default() };
+        let line = "parador vmm --config-fd 5 --config-fd=6 --unset device.disk0 --unset=cpus --dump=json --dump-secrets";
+        assert_eq!(parsed(line), Ok(Command::Run(request)));
+        for wrong in
+            ["--config-fd x", "--config-fd=-1", "--config-fd", "--dump=xml", "--dump-secrets=1", "--dum"]
+        {
+            assert!(parsed(&format!("parador vmm {wrong}")).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_word_may_begin_with_a_dash_after_two() {
-        let request = Request { given: vec![Given::Name(3, "-x".to_owned())], interactive: false };
+        let request = Request { given: vec![Given::Name(3, "-x".to_owned())], ..Request::default() };
         assert_eq!(parsed("parador vmm -- -x"), Ok(Command::Run(request)));
     }
 

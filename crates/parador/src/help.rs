@@ -35,9 +35,13 @@ Usage: parador vmm [-k FILE]... [-o KEY=VALUE]... [--] [NAME]
 Runs the machine that the files and options describe, until it ends. Nothing is
 read from a terminal but the guest's own input, and no terminal is changed.
 
-  -k FILE        read lines KEY=VALUE from FILE, `-` for standard input
-  -o KEY=VALUE   set one key; wins over all files
-  NAME           what the machine is called; wins over the key `name`
+  -k FILE          read lines KEY=VALUE from FILE, `-` for standard input
+  --config-fd N    read them from the inherited descriptor N
+  -o KEY=VALUE     set one key; wins over all files
+  --unset KEY      take away KEY and all keys below it
+  NAME             what the machine is called; wins over the key `name`
+  --dump[=FORM]    print the keys and run nothing; FORM is raw, expanded, origin, json
+  --dump-secrets   with the values of secret keys
 
 What comes later wins over what comes earlier. `parador help keys` lists the keys.
 

@@ -7,6 +7,7 @@ mod keyboard;
 mod log;
 mod process;
 mod run;
+mod sources;
 mod status;
 mod terminal;
 

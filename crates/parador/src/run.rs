@@ -1,27 +1,32 @@
 //! `parador run` and `parador vmm`: a machine, from its description to its end.
 
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
-use parador_config::{Checked, Diagnostic, Diagnostics, Severity, Source, Tree};
+use parador_config::{Checked, Diagnostic, Diagnostics, Dump, Tree};
 use parador_engine::{Outcome, Plan, Stdio};
 use tracing::level_filters::LevelFilter;
 
-use crate::args::{Given, Request};
+use crate::args::Request;
 use crate::control::{self, Control};
+use crate::print;
+use crate::sources;
 use crate::status::Status;
 use crate::{log, terminal};
-
-/// The most bytes of one file of keys.
-const MAX_FILE: u64 = 4 << 20;
 
 /// Runs the machine that `request` describes, and says how it ended.
 pub(crate) fn run(request: &Request) -> Status {
     let mut diagnostics = Diagnostics::default();
-    let described = describe(request, &mut diagnostics);
+    let Some(tree) = sources::read(request, &mut diagnostics) else {
+        eprint!("{diagnostics}");
+        return Status::Usage;
+    };
+    if let Some(form) = request.dump.or_else(|| asks_for_dump(&tree)) {
+        return dump(&tree, form, request.dump_secrets, diagnostics);
+    }
+    let keys = tree.check(&mut diagnostics);
+    let plan = Plan::new(&keys, &mut diagnostics);
     eprint!("{diagnostics}");
-    let Some((keys, plan)) = described else { return Status::Usage };
+    let Some(plan) = plan else { return Status::Usage };
     log::start(level(&keys));
     let status = match launch(&plan, &keys, request.interactive) {
         Ok(outcome) => end(&outcome),
@@ -35,65 +40,19 @@ pub(crate) fn run(request: &Request) -> Status {
     status
 }
 
-/// Reads all that describes the machine and decides what it will be.
-fn describe(request: &Request, diagnostics: &mut Diagnostics) -> Option<(Checked, Plan)> {
-    let mut files = Vec::new();
-    for given in &request.given {
-        if let Given::File(argument, path) = given {
-            let name = if path == "-" { "<stdin>".into() } else { path.to_string_lossy() };
-            match read(path) {
-                Ok(bytes) => files.push((*argument, name, bytes)),
-                Err(e) => diagnostics.add(Severity::Error, || unreadable(&name, &e)),
-            }
-        }
-    }
-    if diagnostics.errors() > 0 {
-        return None;
-    }
-    let mut sources = Vec::new();
-    for given in &request.given {
-        match given {
-            Given::File(argument, _) => sources.extend(
-                files
-                    .iter()
-                    .filter(|(number, ..)| number == argument)
-                    .map(|(_, name, bytes)| Source::File { name, bytes }),
-            ),
-            Given::Option(argument, text) => sources.push(Source::Option { argument: *argument, text }),
-            Given::Name(argument, text) => sources.push(Source::Name { argument: *argument, text }),
-        }
-    }
-    let (tree, found) = Tree::from_sources(&sources);
-    *diagnostics = found;
-    let keys = tree.check(diagnostics);
-    let plan = Plan::new(&keys, diagnostics)?;
-    Some((keys, plan))
+/// What the key `config.dump` asks for.
+fn asks_for_dump(tree: &Tree) -> Option<Dump> {
+    tree.setting("config.dump")?;
+    tree.check(&mut Diagnostics::default()).bool("config.dump").then_some(Dump::Raw)
 }
 
-fn read(path: &std::ffi::OsStr) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    if path == "-" {
-        std::io::stdin().lock().take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-    } else {
-        File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+/// Prints `tree` as it is: nothing has been held against the table of keys.
+fn dump(tree: &Tree, form: Dump, secrets: bool, mut diagnostics: Diagnostics) -> Status {
+    if form == Dump::Expanded {
+        let _ = tree.expand(&mut diagnostics);
     }
-    if bytes.len() as u64 > MAX_FILE {
-        let message = format!("it has more than {MAX_FILE} bytes");
-        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, message));
-    }
-    Ok(bytes)
-}
-
-fn unreadable(name: &str, error: &std::io::Error) -> Diagnostic {
-    let hint = match error.kind() {
-        std::io::ErrorKind::NotFound => "does it exist? `parador --help` shows a first one",
-        std::io::ErrorKind::IsADirectory => "name a file in it",
-        std::io::ErrorKind::FileTooLarge => {
-            "is it the right one? a disk image is set with `device.<id>.path`"
-        }
-        _ => "can this user read it?",
-    };
-    Diagnostic::new(format!("cannot read {}", name.escape_debug())).cause(error).hint(hint)
+    eprint!("{diagnostics}");
+    if diagnostics.errors() > 0 { Status::Usage } else { print(&tree.dump(form, secrets)) }
 }
 
 /// The level of what is logged: the machine's description, the environment, `warn`.

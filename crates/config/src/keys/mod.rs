@@ -270,6 +270,19 @@ pub(crate) fn matching(path: &str) -> impl Iterator<Item = &'static Key> {
     ALL.iter().filter(near).filter(move |key| key.matches(path))
 }
 
+/// `pattern` with the parts of `path` in place of its stars.
+pub(crate) fn fill(pattern: &str, path: &str) -> Option<String> {
+    let mut parts = path.split('.');
+    let filled: Option<Vec<&str>> = pattern
+        .split('.')
+        .map(|want| {
+            let part = parts.next();
+            if want == "*" { part } else { Some(want) }
+        })
+        .collect();
+    filled.map(|parts| parts.join("."))
+}
+
 /// A switch, for the tables.
 const fn switch(pattern: &'static str, doc: &'static str) -> Key {
     key(pattern, Kind::Bool, doc)

@@ -140,6 +140,38 @@ fn keys_come_from_standard_input_too() {
 }
 
 #[test]
+fn keys_are_printed_when_asked_for() {
+    let text =
+        "name=web\nboot.kernel=/k/%(name)\npci.0.4.0.device=fbuf\npci.0.4.0.password=hush\nconfig.dump=1\n";
+    let place = Place::new().with("web.conf", text);
+    let raw = place.run(&["run", "web.conf", "--unset", "pci.0.4.0", "-o", "cpus=2"]);
+    assert_eq!((raw.status, raw.stderr.as_str()), (Some(0), ""));
+    assert_eq!(raw.stdout, "boot.kernel=/k/%(name)\ncpus=2\nname=web\n");
+    let expanded = place.run(&["vmm", "-k", "web.conf", "--dump=expanded", "www"]);
+    assert!(expanded.stdout.starts_with("boot.kernel=/k/www\n"), "{}", expanded.stdout);
+    assert!(expanded.stdout.contains("\n# device.pci-0-4-0.password is secret\n"), "{}", expanded.stdout);
+    let all = place.run(&["vmm", "-k", "web.conf", "--dump=json", "--dump-secrets"]);
+    assert!(all.stdout.contains("\"device.pci-0-4-0.password\": \"hush\""), "{}", all.stdout);
+    let place = Place::new().with("web.conf", "name=%(nam)\n");
+    place.run(&["vmm", "-k", "web.conf", "--dump=expanded"]).refused(2, "dump_that_cannot_be");
+}
+
+#[test]
+fn keys_come_from_a_descriptor() {
+    let mut child = Place::new()
+        .command(&["vmm", "--config-fd", "0", "--dump"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"name=web\n").unwrap();
+    let ended = Ended::of(&child.wait_with_output().unwrap());
+    assert_eq!((ended.status, ended.stdout.as_str(), ended.stderr.as_str()), (Some(0), "name=web\n", ""));
+    Place::new().run(&["vmm", "--config-fd=777"]).refused(2, "no_descriptor");
+}
+
+#[test]
 fn kernels_that_cannot_be_opened() {
     let place = Place::new().with("web.conf", "boot.kernel=vmlinuz\n");
     place.run(&["run", "web.conf"]).refused(1, "no_kernel");

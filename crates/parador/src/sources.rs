@@ -1,0 +1,80 @@
+//! Reading what describes a machine.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+
+use parador_config::{Diagnostic, Diagnostics, Severity, Source, Tree};
+
+use crate::args::{Given, Request};
+
+/// The most bytes of one file of keys.
+const MAX_FILE: u64 = 4 << 20;
+
+/// Reads all that `request` names into one tree, and adds to `diagnostics` what is wrong with how it
+/// is written. `None` when something cannot be read.
+pub(crate) fn read(request: &Request, diagnostics: &mut Diagnostics) -> Option<Tree> {
+    let mut files = Vec::new();
+    for given in &request.given {
+        let (name, bytes) = match given {
+            Given::File(_, path) if path == "-" => ("<stdin>".into(), limited(io::stdin().lock())),
+            Given::File(_, path) => (path.to_string_lossy(), open(path)),
+            Given::Descriptor(_, fd) => (format!("<descriptor {fd}>").into(), inherited(*fd)),
+            Given::Option(..) | Given::Unset(..) | Given::Name(..) => continue,
+        };
+        match bytes {
+            Ok(bytes) => files.push((name, bytes)),
+            Err(e) => diagnostics.add(Severity::Error, || unreadable(&name, &e)),
+        }
+    }
+    if diagnostics.errors() > 0 {
+        return None;
+    }
+    let mut files = files.iter();
+    let sources: Vec<Source<'_>> = request
+        .given
+        .iter()
+        .filter_map(|given| match given {
+            Given::File(..) | Given::Descriptor(..) => {
+                files.next().map(|(name, bytes)| Source::File { name, bytes })
+            }
+            Given::Option(argument, text) => Some(Source::Option { argument: *argument, text }),
+            Given::Unset(argument, key) => Some(Source::Unset { argument: *argument, key }),
+            Given::Name(argument, text) => Some(Source::Name { argument: *argument, text }),
+        })
+        .collect();
+    let (tree, found) = Tree::from_sources(&sources);
+    *diagnostics = found;
+    Some(tree)
+}
+
+fn open(path: &OsStr) -> io::Result<Vec<u8>> {
+    limited(File::open(path)?)
+}
+
+fn inherited(fd: i32) -> io::Result<Vec<u8>> {
+    limited(File::from(parador_engine::inherited(fd)?))
+}
+
+fn limited(file: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE {
+        let message = format!("it has more than {MAX_FILE} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(bytes)
+}
+
+fn unreadable(name: &str, error: &io::Error) -> Diagnostic {
+    let hint = match error.kind() {
+        io::ErrorKind::NotFound => "does it exist? `parador --help` shows a first one",
+        io::ErrorKind::IsADirectory => "name a file in it",
+        io::ErrorKind::FileTooLarge => "is it the right one? a disk image is set with `device.<id>.path`",
+        _ if error.raw_os_error() == Some(libc::EBADF) => {
+            "whoever starts this process opens it and lets it be inherited"
+        }
+        _ => "can this user read it?",
+    };
+    Diagnostic::new(format!("cannot read {}", name.escape_debug())).cause(error).hint(hint)
+}
