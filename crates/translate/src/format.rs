@@ -136,7 +136,8 @@ pub fn import_with(format: Format, input: Input<'_>, load: Load<'_>) -> Result<I
     }
 }
 
-/// Writes `tree`, whose references have been expanded, in `format`.
+/// Writes `tree` in `format`. Its references have been expanded, unless the format has them too
+/// ([`Format::has_references`]).
 ///
 /// # Errors
 ///
@@ -168,6 +169,13 @@ impl Format {
             Self::BhyveConfig => "bhyve-config",
             Self::VmBhyve => "vm-bhyve",
         }
+    }
+
+    /// Whether values can refer to others there (`%(key)`). A tree is expanded before it is written
+    /// in a format where they cannot.
+    #[must_use]
+    pub fn has_references(self) -> bool {
+        matches!(self, Self::Flat | Self::Toml | Self::Json)
     }
 
     /// The format that is called `name`.

@@ -1,4 +1,4 @@
-//! JSON: its syntax.
+//! JSON: its syntax, in and out.
 
 use std::rc::Rc;
 
@@ -8,6 +8,7 @@ use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 use parador_config::{Diagnostics, Severity};
 
 use crate::structured::node::{Key, Node, Place, Table, Value};
+use crate::structured::page::{Item, Page, Rows};
 use crate::text::Text;
 
 /// JSON as RFC 8259 has it.
@@ -76,4 +77,28 @@ fn node(text: &Rc<Text>, json: &Json<'_>) -> Node {
         Json::Object(object) => Value::Table(entries(text, object)),
     };
     Node { place: place(text, json.range()), value }
+}
+
+/// `page` as JSON.
+pub(crate) fn write(page: &Page) -> String {
+    let mut object = rows(&page.top);
+    object.extend(rows(&page.blocks));
+    if !page.devices.is_empty() {
+        let devices = page.devices.iter().map(|device| serde_json::Value::Object(rows(device))).collect();
+        object.insert("device".to_owned(), serde_json::Value::Array(devices));
+    }
+    format!("{:#}\n", serde_json::Value::Object(object))
+}
+
+fn rows(rows: &Rows) -> serde_json::Map<String, serde_json::Value> {
+    rows.iter().map(|(name, item)| (name.clone(), value(item))).collect()
+}
+
+fn value(item: &Item) -> serde_json::Value {
+    match item {
+        Item::Text(text) => text.clone().into(),
+        Item::Bare(text) => text.parse::<u64>().map_or_else(|_| (text == "true").into(), Into::into),
+        Item::List(elements) => elements.iter().map(value).collect(),
+        Item::Table(inner) => serde_json::Value::Object(rows(inner)),
+    }
 }

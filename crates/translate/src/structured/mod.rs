@@ -14,15 +14,16 @@ mod flatten;
 mod json;
 mod layer;
 mod node;
+mod page;
 mod template;
 mod toml;
 
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
-use parador_config::{Diagnostic, Diagnostics, Severity};
+use parador_config::{Diagnostic, Diagnostics, Severity, Tree};
 
-use crate::format::{Format, Imported, Input, Load};
+use crate::format::{Exported, Format, Imported, Input, Load, Output};
 use crate::keys::Fate;
 use crate::text::{Text, one};
 use layer::Layer;
@@ -64,6 +65,17 @@ pub(crate) fn import(syntax: Syntax, input: Input<'_>, load: Load<'_>) -> Result
     } else {
         Ok(Imported { tree: layer.into_tree(), losses: Vec::new() })
     }
+}
+
+/// Writes a file that says what `tree` says.
+#[expect(clippy::unnecessary_wraps, reason = "the signature all formats share")]
+pub(crate) fn export(syntax: Syntax, tree: &Tree) -> Result<Exported, Diagnostics> {
+    let page = page::page(tree);
+    let text = match syntax {
+        Syntax::Toml => toml::write(&page),
+        Syntax::Json => json::write(&page),
+    };
+    Ok(Exported { output: Output::Text(text), losses: page.losses })
 }
 
 struct Reader<'a> {
@@ -169,11 +181,4 @@ fn tidy(path: &Path) -> PathBuf {
         }
     }
     tidied
-}
-
-pub(crate) fn export(
-    syntax: Syntax,
-    _: &parador_config::Tree,
-) -> Result<crate::format::Exported, Diagnostics> {
-    Err(one(Diagnostic::new(format!("{syntax:?} cannot be written yet"))))
 }

@@ -8,6 +8,7 @@
 mod bhyve;
 mod flat;
 mod generate;
+mod structured;
 
 use std::collections::BTreeMap;
 
