@@ -16,6 +16,7 @@ pub mod cache;
 pub mod command;
 mod cpio;
 pub mod demo;
+pub mod docs;
 pub mod fuzz;
 pub mod guest;
 pub mod lab;

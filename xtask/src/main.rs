@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use xtask::{bench, demo, fuzz, guest, lab, test, tidy};
+use xtask::{bench, demo, docs, fuzz, guest, lab, test, tidy};
 
 const USAGE: &str = "\
 cargo xtask COMMAND
@@ -13,6 +13,7 @@ cargo xtask COMMAND
   tidy                               the invariants of ARCHITECTURE.md and STYLE.md
   guest                              make what tests and demo boot: kernel, initramfs, Debian
   lab SCENARIO [--keep] [--verbose]  run tests/scenarios/SCENARIO.sh where KVM can run Linux
+  docs                               the manual pages, schema and completions, into target/docs
   demo                               boot Debian under Parador: a shell, or a tour without a terminal
   bench [NAME]                       speed and memory, as ratios
   fuzz TARGET SECONDS                run one target of fuzz/
@@ -34,6 +35,7 @@ fn dispatch(words: &[&str]) -> Result<u8> {
         ["ci"] => return test::ci(),
         ["test"] => return test::test(),
         ["tidy"] => tidy::tidy()?,
+        ["docs"] => docs::docs()?,
         ["demo"] => return demo::demo(),
         ["guest"] => guest::guest()?,
         ["lab", scenario, flags @ ..] => return lab::command(scenario, lab_options(flags)?),

@@ -17,9 +17,9 @@ const FUZZ_SECONDS: u32 = 15;
 pub fn test() -> Result<u8> {
     // All that is fetched is fetched first, so that a broken network does not look like a broken test.
     guest::ensure(if Place::choose()? == Place::Nested {
-        &[Need::Guest, Need::Lab]
+        &[Need::Test, Need::Guest, Need::Lab]
     } else {
-        &[Need::Guest]
+        &[Need::Test, Need::Guest]
     })?;
     guest::guest()?;
 

@@ -235,7 +235,7 @@ fn unknown_key(path: &str, setting: &Setting, model: Option<&'static str>) -> Di
         }
         (None, Some(model)) => (path.len() - field(path).len(), Some(keys_of(model))),
         (None, None) => {
-            (0, Some("`parador help keys` lists them; keys of your own start with `var.`".to_owned()))
+            (0, Some("`parador config keys` lists them; keys of your own start with `var.`".to_owned()))
         }
     };
     let diagnostic = at_key(diagnostic, path, setting, start, path.len() - start);

@@ -19,6 +19,9 @@ const MAX_SHOWN: usize = 20;
 /// Longest excerpt of a line, in characters.
 const MAX_EXCERPT: usize = 100;
 
+const BOLD: &str = "\x1b[1m";
+const PLAIN: &str = "\x1b[0m";
+
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
@@ -112,29 +115,65 @@ impl Diagnostic {
     pub fn message(&self) -> &str {
         &self.0.message
     }
-}
 
-impl fmt::Display for Diagnostic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// Where it was found.
+    #[must_use]
+    pub fn origin(&self) -> Option<&Origin> {
+        self.0.origin.as_ref()
+    }
+
+    /// How many characters are marked, from its origin on.
+    #[must_use]
+    pub fn marked(&self) -> Option<usize> {
+        self.0.excerpt.as_ref().map(|excerpt| excerpt.mark)
+    }
+
+    /// What it came of, the nearest first.
+    #[must_use]
+    pub fn causes(&self) -> &[String] {
+        &self.0.causes
+    }
+
+    /// What else there is to know.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.0.notes
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn advice(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
+    /// Writes it with the parts that stand out in `colour`, an escape sequence; plain if that is empty.
+    fn write(&self, f: &mut fmt::Formatter<'_>, colour: &str) -> fmt::Result {
         let Parts { message, origin, excerpt, causes, notes, hint } = &*self.0;
-        writeln!(f, "{message}")?;
+        let (bold, plain) = if colour.is_empty() { ("", "") } else { (BOLD, PLAIN) };
+        writeln!(f, "{bold}{message}{plain}")?;
         if let Some(origin) = origin {
             writeln!(f, "  --> {origin}")?;
         }
         if let Some(Excerpt { text, skip, mark }) = excerpt {
             writeln!(f, "   | {text}")?;
-            writeln!(f, "   | {}{}", " ".repeat(*skip), "^".repeat(*mark))?;
+            writeln!(f, "   | {}{colour}{}{plain}", " ".repeat(*skip), "^".repeat(*mark))?;
         }
         for cause in causes {
-            writeln!(f, "cause: {cause}")?;
+            writeln!(f, "{bold}cause{plain}: {cause}")?;
         }
         for note in notes {
-            writeln!(f, "note: {note}")?;
+            writeln!(f, "{bold}note{plain}: {note}")?;
         }
         if let Some(hint) = hint {
-            writeln!(f, "hint: {hint}")?;
+            writeln!(f, "{bold}hint{plain}: {hint}")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, "")
     }
 }
 
@@ -178,14 +217,31 @@ impl Diagnostics {
     }
 }
 
+impl Severity {
+    /// The word for it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+
+    fn colour(self) -> &'static str {
+        match self {
+            Self::Error => "\x1b[1;31m",
+            Self::Warning => "\x1b[1;33m",
+        }
+    }
+}
+
+/// The alternate form, `{:#}`, has colours: it is for terminals.
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (severity, diagnostic) in &self.shown {
-            let label = match severity {
-                Severity::Error => "error",
-                Severity::Warning => "warning",
-            };
-            write!(f, "{label}: {diagnostic}")?;
+            let (colour, plain) = if f.alternate() { (severity.colour(), PLAIN) } else { ("", "") };
+            write!(f, "{colour}{}{plain}: ", severity.label())?;
+            diagnostic.write(f, colour)?;
         }
         for (count, what) in [(self.errors, "errors"), (self.warnings, "warnings")] {
             if count > MAX_SHOWN {
@@ -206,6 +262,21 @@ mod tests {
         let text = diagnostic.to_string();
         assert!(text.contains("\\u{1b}[31mred\\u{7}"), "{text}");
         assert!(!text.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn the_alternate_form_has_colours_and_says_the_same() {
+        let mut diagnostics = Diagnostics::default();
+        let finding = || Diagnostic::new("bad").at(Origin::Argument(1)).excerpt("a=1", 2, 1).hint("2");
+        diagnostics.add(Severity::Error, finding);
+        diagnostics.add(Severity::Warning, finding);
+        let mut coloured = format!("{diagnostics:#}");
+        assert!(coloured.starts_with("\x1b[1;31merror\x1b[0m: \x1b[1mbad\x1b[0m\n"), "{coloured:?}");
+        for escape in ["\x1b[1;31m", "\x1b[1;33m", BOLD, PLAIN] {
+            assert!(coloured.contains(escape));
+            coloured = coloured.replace(escape, "");
+        }
+        assert_eq!(coloured, diagnostics.to_string());
     }
 
     #[test]

@@ -185,13 +185,3 @@ fn domains_are_the_whole_machine() {
     );
     assert_eq!(plan.domains[1], Domain { size: 768 << 20, cpus: vec![1, 3] });
 }
-
-#[test]
-fn the_first_machine_of_the_readme_is_one() {
-    let readme = include_str!("../../../README.md");
-    let (_, rest) = readme.split_once("$ cat web.conf\n").unwrap();
-    let (file, _) = rest.split_once("$ ").unwrap();
-    let (plan, diagnostics) = plan(file);
-    assert_eq!(diagnostics.to_string(), "");
-    assert_eq!(plan.unwrap().devices.len(), 2);
-}

@@ -5,6 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use parador_config::Dump;
 
+use crate::messages::Messages;
+
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
@@ -14,10 +16,12 @@ pub(crate) enum Command {
     Version,
     /// A machine.
     Run(Request),
+    /// `parador config`, with the words after it.
+    Config(Vec<OsString>),
 }
 
 /// What there is help on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Topic {
     /// The command as a whole.
     Short,
@@ -25,8 +29,6 @@ pub(crate) enum Topic {
     Vmm,
     /// `parador run`.
     Run,
-    /// The keys of the configuration, or those that begin with something.
-    Keys(Option<String>),
 }
 
 /// A machine that was asked for.
@@ -40,6 +42,8 @@ pub(crate) struct Request {
     pub(crate) dump: Option<Dump>,
     /// Whether what is printed has secrets in it.
     pub(crate) dump_secrets: bool,
+    /// How findings are told.
+    pub(crate) messages: Messages,
 }
 
 /// One piece of a machine's description, and the number of the argument it stands in.
@@ -63,6 +67,7 @@ pub(crate) fn parse(arguments: &[OsString]) -> Result<Command, String> {
     match verb.to_str() {
         Some("vmm") => machine(arguments, false),
         Some("run") => machine(arguments, true),
+        Some("config") => Ok(Command::Config(arguments[2..].to_vec())),
         Some("help") => topic(&arguments[2..]),
         Some("-h" | "--help") => Ok(Command::Help(Topic::Short)),
         Some("-V" | "--version") => Ok(Command::Version),
@@ -77,8 +82,12 @@ fn topic(words: &[OsString]) -> Result<Command, String> {
         [] => Ok(Command::Help(Topic::Short)),
         ["vmm"] => Ok(Command::Help(Topic::Vmm)),
         ["run"] => Ok(Command::Help(Topic::Run)),
-        ["keys"] => Ok(Command::Help(Topic::Keys(None))),
-        ["keys", prefix] => Ok(Command::Help(Topic::Keys(Some((*prefix).to_owned())))),
+        ["config" | "keys", rest @ ..] => {
+            let first = if words[0] == "keys" { "keys" } else { "--help" };
+            Ok(Command::Config(
+                std::iter::once(first).chain(rest.iter().copied()).map(OsString::from).collect(),
+            ))
+        }
         _ => Err(wrong("there is no help on that", "parador --help")),
     }
 }
@@ -168,6 +177,13 @@ fn long<'a>(
             })?;
             request.dump = Some(*form);
         }
+        ("--message-format", _) => {
+            request.messages = match value()?.1.as_str() {
+                "text" => Messages::Text,
+                "json" => Messages::Json,
+                _ => return Err(wrong("--message-format is text or json", see)),
+            };
+        }
         ("--dump-secrets", None) => request.dump_secrets = true,
         _ => return Err(wrong(&format!("there is no option {}", quoted(argument)), see)),
     }
@@ -238,13 +254,30 @@ mod tests {
     }
 
     #[test]
+    fn options_of_the_table_are_understood() {
+        for command in ["vmm", "run"] {
+            for option in crate::options::of(command) {
+                for name in option.names {
+                    let value = match option.value {
+                        "N" => "3",
+                        _ if !option.takes_a_word() => "",
+                        _ => option.choices.first().copied().unwrap_or("x=y"),
+                    };
+                    let parsed = parsed(&format!("parador {command} x {name} {value}"));
+                    assert!(parsed.is_ok(), "{command} {name}: {parsed:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn help_is_given_wherever_it_is_asked_for() {
         assert_eq!(parsed("parador"), Ok(Command::Help(Topic::Short)));
         assert_eq!(parsed("parador vmm -k x --help"), Ok(Command::Help(Topic::Vmm)));
         assert_eq!(parsed("parador help run"), Ok(Command::Help(Topic::Run)));
         assert_eq!(
             parsed("parador help keys memory"),
-            Ok(Command::Help(Topic::Keys(Some("memory".to_owned()))))
+            Ok(Command::Config(vec!["keys".into(), "memory".into()]))
         );
     }
 }

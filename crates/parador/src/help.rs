@@ -1,9 +1,5 @@
 //! What the command says about itself.
 
-use std::fmt::Write;
-
-use parador_config::keys::{self, Key, Kind};
-
 use crate::args::Topic;
 
 const SHORT: &str = "\
@@ -11,7 +7,8 @@ Parador runs virtual machines on Linux/KVM.
 
   parador run FILE [-o KEY=VALUE]...             run a machine at this terminal
   parador vmm -k FILE... [-o KEY=VALUE]... NAME  run a machine under a supervisor
-  parador help keys [PREFIX]                     what a machine can be asked to be
+  parador config check FILE                      say what is wrong with a configuration
+  parador config keys [PATTERN]                  what a machine can be asked to be
   parador COMMAND --help, parador --version
 
 A first machine:
@@ -42,8 +39,10 @@ read from a terminal but the guest's own input, and no terminal is changed.
   NAME             what the machine is called; wins over the key `name`
   --dump[=FORM]    print the keys and run nothing; FORM is raw, expanded, origin, json
   --dump-secrets   with the values of secret keys
+  --message-format=text|json
+                   how findings are written: for people, or one JSON object a line
 
-What comes later wins over what comes earlier. `parador help keys` lists the keys.
+What comes later wins over what comes earlier. `parador config keys` lists the keys.
 
 SIGTERM presses the guest's power button; a second one ends it at once, as do
 SIGINT, SIGHUP and SIGQUIT.
@@ -75,45 +74,6 @@ pub(crate) fn text(topic: Topic) -> String {
         Topic::Short => SHORT.to_owned(),
         Topic::Vmm => VMM.to_owned(),
         Topic::Run => RUN.to_owned(),
-        Topic::Keys(prefix) => list(prefix.as_deref()),
-    }
-}
-
-/// The keys that begin with `prefix`, or are of the model `prefix`; one after the other.
-fn list(prefix: Option<&str>) -> String {
-    let mut text = String::new();
-    let wanted = |key: &&Key| {
-        prefix.is_none_or(|prefix| key.pattern.starts_with(prefix) || key.models.contains(&prefix))
-    };
-    for key in keys::ALL.iter().filter(wanted) {
-        let default = key.default.map_or(String::new(), |default| format!(" [{default}]"));
-        let models = match key.models {
-            [] => String::new(),
-            models => format!(" ({})", models.join(", ")),
-        };
-        // Writing to a string does not fail.
-        let _ = writeln!(text, "{}={}{default}{models}\n    {}", key.pattern, values(key.kind), key.doc);
-    }
-    if text.is_empty() {
-        text = "no key begins with that\n".to_owned();
-    }
-    text
-}
-
-fn values(kind: Kind) -> String {
-    match kind {
-        Kind::Bool => "true|false".to_owned(),
-        Kind::Int { min, max } => format!("{min}..{max}"),
-        Kind::Size { .. } | Kind::Memory { .. } => "SIZE".to_owned(),
-        Kind::Text { .. } => "TEXT".to_owned(),
-        Kind::Path => "PATH".to_owned(),
-        Kind::Word(words) => words.join("|"),
-        Kind::Mac => "XX:XX:XX:XX:XX:XX".to_owned(),
-        Kind::Cpus => "CPUS".to_owned(),
-        Kind::Address => "BUS:SLOT.FUNCTION".to_owned(),
-        Kind::Uuid => "UUID".to_owned(),
-        Kind::Endpoint => "stdio|none|pty|file:PATH|unix:PATH".to_owned(),
-        Kind::Descriptors => "FD,FD...".to_owned(),
     }
 }
 
@@ -135,12 +95,5 @@ mod tests {
         let plan = Plan::new(&keys, &mut diagnostics);
         assert_eq!(diagnostics.to_string(), "");
         assert!(plan.is_some());
-    }
-
-    #[test]
-    fn every_key_is_listed() {
-        let text = text(Topic::Keys(None));
-        assert_eq!(text.lines().filter(|line| !line.starts_with(' ')).count(), keys::ALL.len());
-        assert_eq!(self::text(Topic::Keys(Some("nothing".to_owned()))), "no key begins with that\n");
     }
 }

@@ -1,10 +1,13 @@
 //! The `parador` command.
 
 mod args;
+mod config;
 mod control;
 mod help;
 mod keyboard;
 mod log;
+mod messages;
+mod options;
 mod process;
 mod run;
 mod sources;
@@ -22,6 +25,7 @@ fn main() {
     let status = match args::parse(&arguments) {
         Ok(Command::Help(topic)) => print(&help::text(topic)),
         Ok(Command::Version) => print(concat!("parador ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Command::Config(words)) => config::run(&words),
         Ok(Command::Run(request)) => run::run(&request),
         Err(wrong) => {
             eprint!("{wrong}");

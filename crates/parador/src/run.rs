@@ -17,22 +17,22 @@ use crate::{log, terminal};
 pub(crate) fn run(request: &Request) -> Status {
     let mut diagnostics = Diagnostics::default();
     let Some(tree) = sources::read(request, &mut diagnostics) else {
-        eprint!("{diagnostics}");
+        request.messages.show(&diagnostics);
         return Status::Usage;
     };
     if let Some(form) = request.dump.or_else(|| asks_for_dump(&tree)) {
-        return dump(&tree, form, request.dump_secrets, diagnostics);
+        return dump(&tree, form, request, diagnostics);
     }
     let keys = tree.check(&mut diagnostics);
     let plan = Plan::new(&keys, &mut diagnostics);
-    eprint!("{diagnostics}");
+    request.messages.show(&diagnostics);
     let Some(plan) = plan else { return Status::Usage };
     log::start(level(&keys));
     let status = match launch(&plan, &keys, request.interactive) {
         Ok(outcome) => end(&outcome),
         Err(diagnostic) => {
             terminal::leave();
-            eprint!("error: {diagnostic}");
+            request.messages.show_error(diagnostic);
             Status::Failed
         }
     };
@@ -47,12 +47,12 @@ fn asks_for_dump(tree: &Tree) -> Option<Dump> {
 }
 
 /// Prints `tree` as it is: nothing has been held against the table of keys.
-fn dump(tree: &Tree, form: Dump, secrets: bool, mut diagnostics: Diagnostics) -> Status {
+fn dump(tree: &Tree, form: Dump, request: &Request, mut diagnostics: Diagnostics) -> Status {
     if form == Dump::Expanded {
         let _ = tree.expand(&mut diagnostics);
     }
-    eprint!("{diagnostics}");
-    if diagnostics.errors() > 0 { Status::Usage } else { print(&tree.dump(form, secrets)) }
+    request.messages.show(&diagnostics);
+    if diagnostics.errors() > 0 { Status::Usage } else { print(&tree.dump(form, request.dump_secrets)) }
 }
 
 /// The level of what is logged: the machine's description, the environment, `warn`.

@@ -10,6 +10,8 @@ use crate::command;
 /// What a chore is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
+    /// Run the tests.
+    Test,
     /// Make kernels, archives and file systems.
     Guest,
     /// Run the outer machine.
@@ -30,11 +32,13 @@ const GUEST_TOOLS: &[(&str, &str)] = &[
     ("dpkg-deb", "dpkg"),
 ];
 
+const TEST_TOOLS: &[(&str, &str)] = &[("groff", "groff-base")];
+
 /// Installs what `needs` asks for and the machine has not; as a user, says what to install.
 pub fn ensure(needs: &[Need]) -> Result<()> {
     let mut packages = Vec::new();
-    if needs.contains(&Need::Guest) {
-        let missing = GUEST_TOOLS.iter().filter(|(program, _)| !command::exists(program));
+    for (need, tools) in [(Need::Test, TEST_TOOLS), (Need::Guest, GUEST_TOOLS)] {
+        let missing = tools.iter().filter(|(program, _)| needs.contains(&need) && !command::exists(program));
         packages.extend(missing.map(|(_, package)| *package));
     }
     // libFuzzer is C++.

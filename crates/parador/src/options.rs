@@ -1,0 +1,88 @@
+//! The words of the command line: what manual pages and completion know of them. `args` and `config`
+//! parse them; tests hold the three together.
+
+/// An option of some commands.
+#[derive(Debug)]
+pub(crate) struct Opt {
+    /// The commands that have it, each as it is typed after `parador`.
+    pub(crate) commands: &'static [&'static str],
+    /// Its spellings.
+    pub(crate) names: &'static [&'static str],
+    /// What it takes; empty if nothing, and in brackets if it may also take nothing.
+    pub(crate) value: &'static str,
+    /// The values it can take, where they are few.
+    pub(crate) choices: &'static [&'static str],
+    /// What it does, in one sentence.
+    pub(crate) doc: &'static str,
+}
+
+const fn opt(
+    commands: &'static [&'static str],
+    names: &'static [&'static str],
+    value: &'static str,
+    doc: &'static str,
+) -> Opt {
+    Opt { commands, names, value, choices: &[], doc }
+}
+
+/// The commands, and what each is for.
+pub(crate) const COMMANDS: &[(&str, &str)] = &[
+    ("run", "run a machine at this terminal"),
+    ("vmm", "run a machine under a supervisor"),
+    ("config", "read, check, translate and document configurations"),
+    ("help", "tell how to use the others"),
+];
+
+/// Options, those of all commands last.
+pub(crate) const OPTIONS: &[Opt] = &[
+    opt(&["run", "vmm"], &["-k"], "FILE", "Reads lines KEY=VALUE from FILE, `-` for standard input."),
+    opt(&["run", "vmm"], &["-o"], "KEY=VALUE", "Sets one key; wins over all files."),
+    opt(&["run", "vmm"], &["--config-fd"], "N", "Reads lines KEY=VALUE from the inherited descriptor N."),
+    opt(&["run", "vmm"], &["--unset"], "KEY", "Takes away KEY and all keys below it."),
+    Opt {
+        choices: &["raw", "expanded", "origin", "json"],
+        ..opt(
+            &["run", "vmm"],
+            &["--dump"],
+            "[=FORM]",
+            "Prints the keys so that they can be read again, and runs nothing. FORM is raw, expanded, origin or json.",
+        )
+    },
+    opt(&["run", "vmm"], &["--dump-secrets"], "", "Prints the values of secret keys, too."),
+    Opt {
+        choices: &["text", "json"],
+        ..opt(
+            &["run", "vmm", "config check"],
+            &["--message-format"],
+            "text|json",
+            "How findings are written: for people, or one JSON object a line for editors.",
+        )
+    },
+    Opt {
+        choices: &["parador", "none"],
+        ..opt(
+            &["config check"],
+            &["--engine"],
+            "parador|none",
+            "Whether keys and values are refused that Parador itself cannot do; by default they are.",
+        )
+    },
+    opt(
+        &["run", "vmm", "config keys", "config man", "config schema", "config completion", "config check"],
+        &["-h", "--help"],
+        "",
+        "Tells how to use the command.",
+    ),
+];
+
+impl Opt {
+    /// Whether the word after it is its value.
+    pub(crate) fn takes_a_word(&self) -> bool {
+        !self.value.is_empty() && !self.value.starts_with('[')
+    }
+}
+
+/// The options of `command`.
+pub(crate) fn of(command: &str) -> impl Iterator<Item = &'static Opt> {
+    OPTIONS.iter().filter(move |option| option.commands.contains(&command))
+}
