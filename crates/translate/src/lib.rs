@@ -24,6 +24,7 @@
 mod bhyve;
 mod flat;
 mod format;
+mod guess;
 mod keys;
 mod structured;
 mod text;

@@ -116,6 +116,10 @@ fn one(expected: &mut Expected, format: Format, folder: &Path, path: &Path) {
     let load = |included: &Path| fs::read(folder.join(included));
     let (flat, errors, lost) = match import_with(format, Input::Text { name, bytes: &bytes }, &load) {
         Ok(imported) => {
+            if let Some(guessed) = Format::guess(Input::Text { name, bytes: &bytes }) {
+                let same = guessed == format || (guessed == Format::Flat && format.name() == "bhyve-config");
+                assert!(same, "{} looks like {}", path.display(), guessed.name());
+            }
             let mut lost = losses("from", &imported.losses);
             lost += &expected.compare_exports(path, format, &imported.tree);
             let flat = export(Format::Flat, &imported.tree).unwrap().output.to_string();

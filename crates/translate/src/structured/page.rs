@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use indexmap::IndexMap;
 use parador_config::Tree;
 use parador_config::keys::{self, Kind};
 
@@ -31,7 +32,7 @@ pub(crate) enum Item {
 }
 
 /// Keys and what is written for them. A key with dots in it is written in quotes.
-pub(crate) type Rows = Vec<(String, Item)>;
+pub(crate) type Rows = IndexMap<String, Item>;
 
 /// A whole file.
 #[derive(Debug, Default)]
@@ -68,13 +69,13 @@ pub(crate) fn page(tree: &Tree) -> Page {
     while let Some((name, item, after)) = shortcut(tree, rest)
         && used.insert(name)
     {
-        page.top.push((name.to_owned(), item));
+        page.top.insert(name.to_owned(), item);
         rest = after;
     }
     page.devices = rest
         .iter()
         .map(|device| {
-            let mut rows = vec![("id".to_owned(), Item::Text(device.id.to_owned()))];
+            let mut rows = Rows::from([("id".to_owned(), Item::Text(device.id.to_owned()))]);
             let model = |key: &str| key == "model";
             let (first, others): (Vec<_>, Vec<_>) = device.keys.iter().partition(|(key, _)| model(key));
             for (key, value) in first.into_iter().chain(others) {
@@ -94,16 +95,18 @@ impl Page {
         let parts: Vec<&str> = key.split('.').collect();
         match parts.as_slice() {
             ["device", _, rest, ..] if *rest != "id" => {}
-            ["boot", name @ ("kernel" | "initrd" | "cmdline")] => self.top.push(((*name).to_owned(), item)),
+            ["boot", name @ ("kernel" | "initrd" | "cmdline")] => {
+                drop(self.top.insert((*name).to_owned(), item));
+            }
             ["memory", "size"] if !children(tree, "memory").any(|other| other != key) => {
-                self.top.push(("memory".to_owned(), item));
+                self.top.insert("memory".to_owned(), item);
             }
             [name] if WORDS.contains(name) => self.losses.push(Loss {
                 what: format!("{key}={}", setting.raw()),
                 why: format!("`{key}` at the top of a file stands for other keys"),
                 origin: Some(setting.origin.clone()),
             }),
-            [_] => self.top.push((key.to_owned(), item)),
+            [_] => drop(self.top.insert(key.to_owned(), item)),
             ["engine", engine, "arg", number] if listed(args, engine, number) => {
                 if *number == "0" {
                     let words =
@@ -112,9 +115,9 @@ impl Page {
                     put(&mut self.blocks, tree, "", &format!("engine.{engine}.args"), Item::List(words));
                 }
             }
-            ["engine", _, "args", ..] => self.top.push((key.to_owned(), item)),
+            ["engine", _, "args", ..] => drop(self.top.insert(key.to_owned(), item)),
             [head, ..] if tree.setting(head).is_some() || (*head != "memory" && WORDS.contains(head)) => {
-                self.top.push((key.to_owned(), item));
+                self.top.insert(key.to_owned(), item);
             }
             _ => put(&mut self.blocks, tree, "", key, item),
         }
@@ -255,19 +258,16 @@ fn share(index: usize, device: &Device<'_>) -> Option<(String, Item)> {
 /// Adds `path`, which is below `above` in the tree. Where a part of it is a key itself, the rest is
 /// one row.
 fn put(rows: &mut Rows, tree: &Tree, above: &str, path: &str, item: Item) {
-    let Some((head, rest)) = path.split_once('.') else { return rows.push((path.to_owned(), item)) };
-    let full = if above.is_empty() { head.to_owned() } else { format!("{above}.{head}") };
-    if tree.setting(&full).is_some() {
-        return rows.push((path.to_owned(), item));
+    if let Some((head, rest)) = path.split_once('.') {
+        let full = if above.is_empty() { head.to_owned() } else { format!("{above}.{head}") };
+        if tree.setting(&full).is_none()
+            && let Item::Table(inner) =
+                rows.entry(head.to_owned()).or_insert_with(|| Item::Table(Rows::new()))
+        {
+            return put(inner, tree, &full, rest, item);
+        }
     }
-    let found = rows.iter().position(|(name, item)| name == head && matches!(item, Item::Table(_)));
-    let at = found.unwrap_or_else(|| {
-        rows.push((head.to_owned(), Item::Table(Vec::new())));
-        rows.len() - 1
-    });
-    if let Item::Table(inner) = &mut rows[at].1 {
-        put(inner, tree, &full, rest, item);
-    }
+    rows.insert(path.to_owned(), item);
 }
 
 fn word(id: &str, key: &str, value: &str) -> Item {
@@ -276,12 +276,14 @@ fn word(id: &str, key: &str, value: &str) -> Item {
 
 /// `value`, bare where the key takes numbers or truth values and it is written as one.
 fn typed(key: &str, value: &str) -> Item {
-    let kinds = || keys::ALL.iter().filter(|known| known.matches(key)).map(|known| known.kind);
-    let number = |kind| matches!(kind, Kind::Int { .. } | Kind::Size { .. } | Kind::Memory { .. });
     let digits = value.bytes().all(|byte| byte.is_ascii_digit()) && (1..=18).contains(&value.len());
-    let plain = value == "0" || !value.starts_with('0');
+    let number = digits && (value == "0" || !value.starts_with('0'));
     let truth = value == "true" || value == "false";
-    if (digits && plain && kinds().any(number)) || (truth && kinds().any(|kind| kind == Kind::Bool)) {
+    let fits = |kind| match kind {
+        Kind::Int { .. } | Kind::Size { .. } | Kind::Memory { .. } => number,
+        kind => truth && kind == Kind::Bool,
+    };
+    if (number || truth) && keys::ALL.iter().any(|known| fits(known.kind) && known.matches(key)) {
         Item::Bare(value.to_owned())
     } else {
         Item::Text(value.to_owned())

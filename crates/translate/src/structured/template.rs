@@ -17,8 +17,9 @@ use parador_config::{Diagnostic, Diagnostics, Severity};
 use crate::structured::flatten::{DIRECTIVES, MAX_VALUE};
 use crate::structured::node::{Key, Node, Place, Table, Value, entry};
 
-/// Most bytes that parameters may add to one machine.
+/// Most bytes that templates may stand for in one machine. An entry counts as [`ENTRY`] and its text.
 const MAX_ADDED: usize = 4 << 20;
+const ENTRY: usize = 16;
 
 /// Templates by name.
 #[derive(Debug, Default)]
@@ -66,8 +67,16 @@ impl Templates {
 
     /// What each element of `apply` in `table`, the top of a file, stands for.
     pub(crate) fn applied(&mut self, table: &Table, diagnostics: &mut Diagnostics) -> Vec<Table> {
-        let elements = entry(table, "apply").map(Node::elements).unwrap_or_default();
-        elements.iter().filter_map(|node| self.apply(node, diagnostics)).collect()
+        let mut bodies = Vec::new();
+        for node in entry(table, "apply").map(Node::elements).unwrap_or_default() {
+            bodies.extend(self.apply(node, diagnostics));
+            if self.added > MAX_ADDED {
+                let message = format!("templates stand for more than {MAX_ADDED} bytes");
+                wrong(diagnostics, node.place.finding(message));
+                break;
+            }
+        }
+        bodies
     }
 
     fn apply(&mut self, node: &Node, diagnostics: &mut Diagnostics) -> Option<Table> {
@@ -99,9 +108,8 @@ impl Templates {
         if diagnostics.errors() > before {
             return None;
         }
-        let body = template.body.clone();
         let mut filler = Filler { values, added: self.added, diagnostics };
-        let body = filler.table(body);
+        let body = filler.table(&template.body);
         self.added = filler.added;
         (diagnostics.errors() == before).then_some(body)
     }
@@ -168,46 +176,52 @@ fn values(
 /// Puts values in place of `%(param.…)`.
 struct Filler<'a> {
     values: BTreeMap<String, String>,
-    /// Bytes that were put in place so far, in this machine.
+    /// What was made so far, of [`MAX_ADDED`].
     added: usize,
     diagnostics: &'a mut Diagnostics,
 }
 
 impl Filler<'_> {
-    fn table(&mut self, table: Table) -> Table {
-        let entry = |(key, node): (Key, Node)| {
+    fn table(&mut self, table: &Table) -> Table {
+        let mut filled = Table::new();
+        for (key, node) in table {
+            if self.added > MAX_ADDED {
+                break;
+            }
             let name = self.text(&key.name, &key.place);
-            (Key { name, place: key.place }, self.node(node))
-        };
-        table.into_iter().map(entry).collect()
+            filled.push((Key { name, place: key.place.clone() }, self.node(node)));
+        }
+        filled
     }
 
-    fn node(&mut self, node: Node) -> Node {
-        let value = match node.value {
-            Value::Text(text) => Value::Text(self.text(&text, &node.place)),
-            Value::List(elements) => Value::List(elements.into_iter().map(|node| self.node(node)).collect()),
+    fn node(&mut self, node: &Node) -> Node {
+        let value = match &node.value {
+            Value::Text(text) => Value::Text(self.text(text, &node.place)),
+            Value::List(elements) => Value::List(elements.iter().map(|node| self.node(node)).collect()),
             Value::Table(table) => Value::Table(self.table(table)),
-            other @ (Value::Bare(_) | Value::Odd(_)) => other,
+            other @ (Value::Bare(_) | Value::Odd(_)) => other.clone(),
         };
-        Node { place: node.place, value }
+        Node { place: node.place.clone(), value }
     }
 
     /// `text` with values in place of its parameters. `%%` and `\%` begin none.
     fn text(&mut self, text: &str, place: &Place) -> String {
         let mut filled = String::new();
         let mut rest = text;
-        while let Some(at) = rest.find(['%', '\\']) {
+        while let Some(at) = rest.find(['%', '\\'])
+            && filled.len() <= MAX_VALUE
+        {
             filled.push_str(&rest[..at]);
             rest = &rest[at..];
             let param = rest.strip_prefix("%(param.").and_then(|rest| rest.split_once(')'));
             if let Some((name, after)) = param {
                 rest = after;
                 match self.values.get(name) {
-                    Some(value) => {
-                        self.added += value.len();
-                        filled.push_str(value);
+                    Some(value) => filled.push_str(value),
+                    None => {
+                        let message = format!("the template has no parameter `{}`", name.escape_debug());
+                        wrong(self.diagnostics, place.finding(message));
                     }
-                    None => self.unknown(name, place),
                 }
             } else {
                 let escape = rest.starts_with("%%") || rest.starts_with("\\%");
@@ -215,20 +229,9 @@ impl Filler<'_> {
                 filled.push_str(taken);
                 rest = after;
             }
-            if self.added > MAX_ADDED || filled.len() > MAX_VALUE {
-                let message =
-                    format!("parameters make more than {MAX_ADDED} bytes, or a value of {MAX_VALUE}");
-                wrong(self.diagnostics, place.finding(message));
-                return filled;
-            }
         }
-        filled + rest
-    }
-
-    fn unknown(&mut self, name: &str, place: &Place) {
-        wrong(
-            self.diagnostics,
-            place.finding(format!("the template has no parameter `{}`", name.escape_debug())),
-        );
+        filled.push_str(rest);
+        self.added += ENTRY + filled.len();
+        filled
     }
 }

@@ -46,7 +46,7 @@ fn come_back(format: Format, subset: &Subset) {
 
 /// As [`come_back`], of what `form` makes of each tree.
 fn come_back_as(format: Format, subset: &Subset, form: impl Fn(&Tree) -> Tree) {
-    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config { cases: 100, failure_persistence: None, ..Config::default() });
     runner
         .run(&trees(subset), |tree| {
             let tree = form(&tree);
