@@ -7,6 +7,9 @@ use std::path::Path;
 use parador_config::{Diagnostics, Origin, Tree};
 
 use crate::bhyve::{self, vm_bhyve};
+use crate::cloud_hypervisor;
+use crate::crosvm;
+use crate::firecracker;
 use crate::flat;
 use crate::keys::Fate;
 use crate::structured::{self, Syntax};
@@ -26,6 +29,14 @@ pub enum Format {
     BhyveConfig,
     /// A guest's configuration, or a template, of vm-bhyve; only read.
     VmBhyve,
+    /// A command line of Cloud Hypervisor.
+    ChArgs,
+    /// A VmConfig of Cloud Hypervisor, in JSON.
+    ChJson,
+    /// A configuration file of Firecracker, in JSON.
+    FcJson,
+    /// A command line of crosvm.
+    CrosvmArgs,
 }
 
 /// What is read.
@@ -133,6 +144,10 @@ pub fn import_with(format: Format, input: Input<'_>, load: Load<'_>) -> Result<I
         Format::BhyveArgs => bhyve::import_args(input, load),
         Format::BhyveConfig => bhyve::import_config(input),
         Format::VmBhyve => vm_bhyve::import(input, load),
+        Format::ChArgs => cloud_hypervisor::args::import(input),
+        Format::ChJson => cloud_hypervisor::json::import(input),
+        Format::FcJson => firecracker::import(input),
+        Format::CrosvmArgs => crosvm::import(input),
     }
 }
 
@@ -150,13 +165,27 @@ pub fn export(format: Format, tree: &Tree) -> Result<Exported, Diagnostics> {
         Format::BhyveArgs => bhyve::export_args(tree),
         Format::BhyveConfig => bhyve::export_config(tree),
         Format::VmBhyve => vm_bhyve::export(),
+        Format::ChArgs => cloud_hypervisor::args::export(tree),
+        Format::ChJson => cloud_hypervisor::json::export(tree),
+        Format::FcJson => firecracker::export(tree),
+        Format::CrosvmArgs => crosvm::export(tree),
     }
 }
 
 impl Format {
     /// All formats.
-    pub const ALL: &[Self] =
-        &[Self::Flat, Self::Toml, Self::Json, Self::BhyveArgs, Self::BhyveConfig, Self::VmBhyve];
+    pub const ALL: &[Self] = &[
+        Self::Flat,
+        Self::Toml,
+        Self::Json,
+        Self::BhyveArgs,
+        Self::BhyveConfig,
+        Self::VmBhyve,
+        Self::ChArgs,
+        Self::ChJson,
+        Self::FcJson,
+        Self::CrosvmArgs,
+    ];
 
     /// The word for it on a command line.
     #[must_use]
@@ -168,6 +197,10 @@ impl Format {
             Self::BhyveArgs => "bhyve-args",
             Self::BhyveConfig => "bhyve-config",
             Self::VmBhyve => "vm-bhyve",
+            Self::ChArgs => "ch-args",
+            Self::ChJson => "ch-json",
+            Self::FcJson => "fc-json",
+            Self::CrosvmArgs => "crosvm-args",
         }
     }
 
@@ -192,6 +225,9 @@ impl Format {
             Self::Toml | Self::Json => structured::FATES,
             Self::BhyveArgs | Self::BhyveConfig => bhyve::FATES,
             Self::VmBhyve => vm_bhyve::FATES,
+            Self::ChArgs | Self::ChJson => cloud_hypervisor::FATES,
+            Self::FcJson => firecracker::FATES,
+            Self::CrosvmArgs => crosvm::FATES,
         }
     }
 }

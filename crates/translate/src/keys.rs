@@ -43,6 +43,11 @@ impl<'a> Keys<'a> {
         Some(&setting.value)
     }
 
+    /// The tree they are of.
+    pub(crate) fn tree(&self) -> &'a Tree {
+        self.tree
+    }
+
     /// The value of `key`, left where it is.
     #[must_use]
     pub fn peek(&self, key: &str) -> Option<&'a str> {

@@ -22,13 +22,20 @@
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test stops at the first surprise"))]
 
 mod bhyve;
+mod cloud_hypervisor;
+mod crosvm;
+mod firecracker;
 mod flat;
 mod format;
 mod guess;
+mod json;
 mod keys;
+mod parts;
+mod reading;
 mod structured;
 mod text;
 mod words;
+mod writing;
 
 pub use format::{Exported, Format, Imported, Input, Load, Loss, Output, export, import, import_with};
 pub use keys::{Fate, Keys};

@@ -11,9 +11,9 @@
 //! What is not known here passes through as a key: the table of keys judges.
 
 mod flatten;
-mod json;
+pub(crate) mod json;
 mod layer;
-mod node;
+pub(crate) mod node;
 mod page;
 mod template;
 mod toml;

@@ -40,6 +40,9 @@ fn default_id(model: &str) -> &'static str {
         "virtio-vsock" => "vsock",
         "virtio-balloon" => "balloon",
         "virtio-console" => "console",
+        "virtio-fs" => "fs",
+        "vhost-user" => "vhost",
+        "passthru" => "dev",
         _ => "device",
     }
 }

@@ -9,6 +9,7 @@ mod bhyve;
 mod flat;
 mod generate;
 mod structured;
+mod vmms;
 
 use std::collections::BTreeMap;
 

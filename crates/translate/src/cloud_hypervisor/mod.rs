@@ -1,0 +1,180 @@
+//! Cloud Hypervisor: its command line, and the VmConfig of its HTTP interface (v51 to v53).
+//!
+//! Both say the same things in other words. [`args`] and [`json`] read and write the words,
+//! [`import`](self::import) and [`export`](self::export) know what they mean; between them stand
+//! groups whose names are those of the command line.
+
+pub(crate) mod args;
+mod export;
+mod import;
+pub(crate) mod json;
+
+use crate::keys::Fate::{self, Mapped, Refused};
+use crate::parts::How::{Not, Number, Size, Switch, Text, Times, Words};
+use crate::parts::{Row, row};
+
+/// The `<name>` of `engine.<name>.arg.<n>`.
+const ENGINE: &str = "cloud-hypervisor";
+
+/// Where its random numbers come from when nothing is said.
+const URANDOM: &str = "/dev/urandom";
+
+const IMAGES: &[(&str, &str)] = &[("raw", "raw"), ("qcow2", "qcow2"), ("Raw", "raw"), ("Qcow2", "qcow2")];
+
+/// What its parts are here. The value of an option that has no parts is the part without a name.
+const ROWS: &[Row] = &[
+    row("kernel", "", "boot.kernel", Text),
+    row("initramfs", "", "boot.initrd", Text),
+    row("cmdline", "", "boot.cmdline", Text),
+    row("firmware", "", "bootrom", Text),
+    row("cpus", "boot", "cpus", Number).absent("1"),
+    row("memory", "size", "memory.size", Size).absent("512M"),
+    row("memory", "prefault", "memory.prefault", Switch),
+    row("memory", "thp", "memory.thp", Switch),
+    row("platform", "uuid", "uuid", Text),
+    row("platform", "serial_number", "system.serial_number", Text),
+    row("tpm", "socket", "tpm.path", Text),
+    row("disk", "path", "device.*.path", Text),
+    row("disk", "image_type", "device.*.format", Words(IMAGES)),
+    row("disk", "readonly", "device.*.ro", Switch),
+    row("disk", "direct", "device.*.nocache", Switch),
+    row("disk", "sparse", "device.*.nodelete", Not),
+    row("disk", "num_queues", "device.*.queues", Number),
+    row("disk", "queue_size", "device.*.queue_size", Number).absent("128"),
+    row("disk", "serial", "device.*.ser", Text),
+    row("disk", "socket", "device.*.socket", Text),
+    row("net", "tap", "device.*.tap.name", Text),
+    row("net", "mac", "device.*.mac", Text),
+    row("net", "mtu", "device.*.mtu", Number),
+    row("net", "num_queues", "device.*.queues", Times(2)),
+    row("net", "queue_size", "device.*.queue_size", Number),
+    row("net", "socket", "device.*.socket", Text),
+    row("fs", "tag", "device.*.sharename", Text),
+    row("fs", "socket", "device.*.socket", Text),
+    row("fs", "num_queues", "device.*.queues", Number),
+    row("fs", "queue_size", "device.*.queue_size", Number),
+    row("vsock", "cid", "device.*.cid", Number),
+    row("vsock", "socket", "device.*.socket", Text),
+    row("balloon", "size", "device.*.size", Size),
+    row("balloon", "deflate_on_oom", "device.*.deflate_on_oom", Switch).absent("false"),
+    row("balloon", "free_page_reporting", "device.*.free_page_reporting", Switch).absent("false"),
+    row("generic-vhost-user", "device_type", "device.*.virtio_type", Text),
+    row("generic-vhost-user", "socket", "device.*.socket", Text),
+];
+
+const NO_TAP: &str = "it makes its TAP interfaces itself, and joins them to no bridge";
+const NO_ZONES: &str = "it has no zoned disks";
+const NO_SMBIOS: &str = "of SMBIOS it says the uuid and the serial number only";
+const NO_PC: &str = "it has no such part of a PC";
+const OURS: &str = "it is for Parador, not for the machine";
+
+/// Which keys it can say.
+pub(crate) const FATES: &[(&str, Fate)] = &[
+    ("cpus", Mapped),
+    ("sockets", Mapped),
+    ("cores", Mapped),
+    ("threads", Mapped),
+    ("vcpu.*.cpuset", Mapped),
+    ("uuid", Mapped),
+    ("system.serial_number", Mapped),
+    ("name", Refused("its machines have no name")),
+    ("on_reset", Refused("its machines always start anew")),
+    ("on_panic", Refused("it reports a panic (--pvpanic) and goes on")),
+    ("machine.type", Refused("it has one kind of machine")),
+    ("cpu.model", Refused("its guests see the host's processor")),
+    ("cpu.features", Refused("its guests see the host's processor")),
+    ("memory.size", Mapped),
+    ("memory.backing", Mapped),
+    ("memory.page_size", Mapped),
+    ("memory.shared", Mapped),
+    ("memory.thp", Mapped),
+    ("memory.prefault", Mapped),
+    ("memory.path", Refused("only a zone of its memory can be a file: --memory-zone file=")),
+    ("memory.max", Refused("it adds memory in other ways: --memory hotplug_size=")),
+    ("memory.wired", Refused("it does not lock memory")),
+    ("memory.guest_in_core", Refused("it has no such choice")),
+    ("domains.*.size", Mapped),
+    ("domains.*.cpus", Mapped),
+    ("domains.*.domain_policy", Refused("it knows one node of the host: --memory-zone host_numa_node=")),
+    ("boot.kernel", Mapped),
+    ("boot.initrd", Mapped),
+    ("boot.cmdline", Mapped),
+    ("bootrom", Mapped),
+    ("bootvars", Refused("its firmware keeps no variables")),
+    ("bootvars_mode", Refused("its firmware keeps no variables")),
+    ("console", Mapped),
+    ("lpc.**", Refused("it has one serial port")),
+    ("tpm.path", Mapped),
+    ("tpm.type", Mapped),
+    ("tpm.version", Refused("swtpm decides the version")),
+    ("gdb.**", Refused("its debug server is a UNIX socket: --gdb path=")),
+    ("acpi_tables", Refused("it always has ACPI tables")),
+    ("acpi_tables_in_memory", Refused("it always has ACPI tables")),
+    ("destroy_on_poweroff", Refused("its machine goes with its process")),
+    ("monitor", Refused("its machine goes with its process")),
+    ("virtio_msix", Refused("its devices always have MSI-X")),
+    ("rtc.use_localtime", Refused("its clock shows UTC")),
+    ("x86.**", Refused("it has no such choice")),
+    ("bios.**", Refused(NO_SMBIOS)),
+    ("system.**", Refused(NO_SMBIOS)),
+    ("board.**", Refused(NO_SMBIOS)),
+    ("chassis.**", Refused(NO_SMBIOS)),
+    ("keyboard.layout", Refused("it has no screen")),
+    ("device.*.model", Mapped),
+    ("device.*.addr", Mapped),
+    ("device.*.path", Mapped),
+    ("device.*.format", Mapped),
+    ("device.*.backend", Mapped),
+    ("device.*.socket", Mapped),
+    ("device.*.ro", Mapped),
+    ("device.*.nocache", Mapped),
+    ("device.*.ser", Mapped),
+    ("device.*.queues", Mapped),
+    ("device.*.queue_size", Mapped),
+    ("device.*.rate.bps", Mapped),
+    ("device.*.rate.iops", Mapped),
+    ("device.*.sync", Refused("the guest decides what is durable")),
+    ("device.*.nodelete", Mapped),
+    ("device.*.aio", Refused("it chooses by itself: io_uring, then aio, then threads")),
+    ("device.*.sectorsize", Refused("it takes that of the image")),
+    ("device.*.bootindex", Refused("it has no order in which firmware tries devices")),
+    ("device.*.zoned", Refused(NO_ZONES)),
+    ("device.*.zone_size", Refused(NO_ZONES)),
+    ("device.*.zone_capacity", Refused(NO_ZONES)),
+    ("device.*.max_open", Refused(NO_ZONES)),
+    ("device.*.max_active", Refused(NO_ZONES)),
+    ("device.*.tap.name", Mapped),
+    ("device.*.tap.**", Refused(NO_TAP)),
+    ("device.*.fd", Mapped),
+    ("device.*.mac", Mapped),
+    ("device.*.mtu", Mapped),
+    ("device.*.vhost", Refused("it moves packets itself")),
+    ("device.*.hostfwd", Refused("it knows TAP interfaces and vhost-user only")),
+    ("device.*.port.0.path", Mapped),
+    ("device.*.port.**", Refused("its console has one port without a name")),
+    ("device.*.port", Refused("it knows TAP interfaces and vhost-user only")),
+    ("device.*.peerhook", Refused("it knows TAP interfaces and vhost-user only")),
+    ("device.*.hook", Refused("it knows TAP interfaces and vhost-user only")),
+    ("device.*.cid", Mapped),
+    ("device.*.size", Mapped),
+    ("device.*.deflate_on_oom", Mapped),
+    ("device.*.free_page_reporting", Mapped),
+    ("device.*.sharename", Mapped),
+    ("device.*.dax", Refused("its virtio-fs has no DAX")),
+    ("device.*.bus", Mapped),
+    ("device.*.slot", Mapped),
+    ("device.*.func", Mapped),
+    ("device.*.host", Mapped),
+    ("device.*.rom", Refused("its guests see no option ROM of a device")),
+    ("device.*.pptdev", Refused("it is a name of illumos")),
+    ("device.*.virtio_type", Mapped),
+    ("device.*.queue_sizes", Mapped),
+    ("device.*.**", Refused(NO_PC)),
+    ("engine.cloud-hypervisor.arg.*", Mapped),
+    ("engine.**", Refused("it is an option of another system")),
+    ("log.level", Refused(OURS)),
+    ("sandbox", Refused(OURS)),
+    ("control.**", Refused(OURS)),
+    ("stats.path", Refused(OURS)),
+    ("config.**", Refused(OURS)),
+];
