@@ -73,7 +73,9 @@ impl Checked {
         if let Some(value) = self.values.get(path) {
             return Some(value.clone());
         }
-        let key = self.key(path)?;
+        let key = self.key(path);
+        debug_assert!(key.is_some(), "`{path}` is read, but not in the table");
+        let key = key?;
         value::parse(key.kind, key.default?).ok()
     }
 
@@ -127,6 +129,7 @@ impl Checked {
     /// Whether `path` was set, rather than left to its default.
     #[must_use]
     pub fn is_set(&self, path: &str) -> bool {
+        debug_assert!(matching(path).next().is_some(), "`{path}` is asked for, but not in the table");
         self.tree.setting(path).is_some()
     }
 

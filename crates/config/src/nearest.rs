@@ -24,31 +24,13 @@ pub(crate) fn common_parts(a: &str, b: &str) -> usize {
     parts.take_while(|(a, b)| a == b).map(|(a, _)| a.len()).sum()
 }
 
-/// Damerau-Levenshtein distance (neighbours swap, nothing is edited twice) if it is `limit` or less.
+/// How many letters were inserted, left out, changed or swapped with their neighbour, if it is `limit` or
+/// less.
 fn distance(a: &str, b: &str, limit: usize) -> Option<usize> {
-    let (a, b) = (a.as_bytes(), b.as_bytes());
     if a.len().abs_diff(b.len()) > limit || a.len().max(b.len()) > MAX_WORD {
         return None;
     }
-    let mut before = [0usize; MAX_WORD + 1];
-    let mut above = [0usize; MAX_WORD + 1];
-    for (j, cell) in above.iter_mut().enumerate() {
-        *cell = j;
-    }
-    for i in 1..=a.len() {
-        let mut row = [i; MAX_WORD + 1];
-        for j in 1..=b.len() {
-            let changed = usize::from(a[i - 1] != b[j - 1]);
-            let mut best = (above[j] + 1).min(row[j - 1] + 1).min(above[j - 1] + changed);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(before[j - 2] + 1);
-            }
-            row[j] = best;
-        }
-        before = above;
-        above = row;
-    }
-    Some(above[b.len()]).filter(|&distance| distance <= limit)
+    Some(strsim::osa_distance(a, b)).filter(|&distance| distance <= limit)
 }
 
 #[cfg(test)]

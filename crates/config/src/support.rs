@@ -4,13 +4,16 @@ use crate::check::Checked;
 use crate::diagnose::{Diagnostics, Severity};
 use crate::keys::{self, Support};
 use crate::printable::printable;
+use crate::unknown::Unknown;
 use crate::value;
 
 impl Checked {
-    /// Adds to `diagnostics` what Parador's own engine refuses, and what has no effect there.
+    /// Adds to `diagnostics` what Parador's own engine refuses, unless `config.optional` allows for that,
+    /// and what has no effect there.
     ///
     /// [`Tree::check`](crate::Tree::check) does not: a tree may be meant for another system.
     pub fn judge_support(&self, diagnostics: &mut Diagnostics) {
+        let unknown = Unknown::of(self.tree());
         for (path, setting) in self.tree().in_order() {
             let Some(key) = self.key(path) else { continue };
             let spelt = setting.spelt(path);
@@ -36,6 +39,7 @@ impl Checked {
                 Support::NoEffect(why) => diagnostics.add(Severity::Warning, || {
                     self.about(path, format!("`{spelt}` has no effect")).hint(why)
                 }),
+                Support::Refused(_) if unknown.is_optional(path) => {}
                 Support::Refused(why) => diagnostics.add(Severity::Error, || {
                     self.about(path, format!("`{spelt}` is not something this version can do")).hint(why)
                 }),

@@ -35,12 +35,14 @@ impl<'a> Unknown<'a> {
     ) {
         let Some(severity) = self.severity else { return };
         let other_systems = path.starts_with("engine.");
-        if !other_systems
-            && !self.referred.contains(path)
-            && !self.optional.iter().any(|glob| fits(glob, path))
-        {
+        if !other_systems && !self.referred.contains(path) && !self.is_optional(path) {
             diagnostics.add(severity, wrong);
         }
+    }
+
+    /// Whether the machine may do without `path`.
+    pub(crate) fn is_optional(&self, path: &str) -> bool {
+        self.optional.iter().any(|glob| fits(glob, path))
     }
 }
 

@@ -286,6 +286,9 @@ fn boot(check: &mut Check<'_>) -> Option<Boot> {
         }
         return None;
     };
+    if !check.keys.is_set("boot.initrd") {
+        check.without_effect("boot.initrd_fd", "it is for boot.initrd");
+    }
     Some(Boot {
         kernel: HostFile { path: kernel.into(), fd: check.descriptor("boot.kernel_fd") },
         initrd: check

@@ -83,6 +83,12 @@ fn what_only_other_systems_have() {
 }
 
 #[test]
+fn what_only_other_systems_have_may_be_optional() {
+    let plan = decided("system.sku=1\nbootrom=/fw.fd\nconfig.optional=system.*,bootrom\n");
+    assert_eq!(plan.boot.kernel.path, Path::new("/boot/vmlinuz"));
+}
+
+#[test]
 fn one_standard_input_for_two() {
     refused(
         "stdio_twice",
