@@ -191,6 +191,18 @@ impl Tree {
         all
     }
 
+    /// The parts that follow `prefix` and a dot in keys that are set, ascending, each once.
+    #[must_use]
+    pub fn below(&self, prefix: &str) -> Vec<&str> {
+        let prefix = format!("{prefix}.");
+        let paths = self.settings.range(prefix.clone()..).map(|(path, _)| path);
+        let rests = paths.map_while(|path| path.strip_prefix(&prefix));
+        let mut parts: Vec<&str> = rests.filter_map(|rest| rest.split('.').next()).collect();
+        parts.sort_unstable();
+        parts.dedup();
+        parts
+    }
+
     /// The names of the devices, in the order in which they were first mentioned.
     #[must_use]
     pub fn devices(&self) -> Vec<&str> {

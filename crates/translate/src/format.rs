@@ -12,6 +12,7 @@ use crate::crosvm;
 use crate::firecracker;
 use crate::flat;
 use crate::keys::Fate;
+use crate::qemu;
 use crate::structured::{self, Syntax};
 
 /// A way to write a virtual machine down.
@@ -37,6 +38,8 @@ pub enum Format {
     FcJson,
     /// A command line of crosvm.
     CrosvmArgs,
+    /// The command line of QEMU.
+    QemuArgs,
 }
 
 /// What is read.
@@ -148,6 +151,7 @@ pub fn import_with(format: Format, input: Input<'_>, load: Load<'_>) -> Result<I
         Format::ChJson => cloud_hypervisor::json::import(input),
         Format::FcJson => firecracker::import(input),
         Format::CrosvmArgs => crosvm::import(input),
+        Format::QemuArgs => qemu::import(input),
     }
 }
 
@@ -169,6 +173,7 @@ pub fn export(format: Format, tree: &Tree) -> Result<Exported, Diagnostics> {
         Format::ChJson => cloud_hypervisor::json::export(tree),
         Format::FcJson => firecracker::export(tree),
         Format::CrosvmArgs => crosvm::export(tree),
+        Format::QemuArgs => qemu::export(tree),
     }
 }
 
@@ -185,6 +190,7 @@ impl Format {
         Self::ChJson,
         Self::FcJson,
         Self::CrosvmArgs,
+        Self::QemuArgs,
     ];
 
     /// The word for it on a command line.
@@ -201,6 +207,7 @@ impl Format {
             Self::ChJson => "ch-json",
             Self::FcJson => "fc-json",
             Self::CrosvmArgs => "crosvm-args",
+            Self::QemuArgs => "qemu-args",
         }
     }
 
@@ -228,6 +235,7 @@ impl Format {
             Self::ChArgs | Self::ChJson => cloud_hypervisor::FATES,
             Self::FcJson => firecracker::FATES,
             Self::CrosvmArgs => crosvm::FATES,
+            Self::QemuArgs => qemu::FATES,
         }
     }
 }

@@ -60,6 +60,12 @@ impl<'a> Keys<'a> {
         self.tree.devices()
     }
 
+    /// The parts that follow `prefix` and a dot.
+    #[must_use]
+    pub fn below(&self, prefix: &str) -> Vec<&'a str> {
+        self.tree.below(prefix)
+    }
+
     /// Says that the value of `key` cannot be written, and why.
     pub fn lose(&mut self, key: &str, why: impl Into<String>) {
         if let Some(setting) = self.tree.setting(key) {

@@ -31,6 +31,7 @@ mod guess;
 mod json;
 mod keys;
 mod parts;
+mod qemu;
 mod reading;
 mod structured;
 mod text;

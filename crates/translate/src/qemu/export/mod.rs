@@ -1,0 +1,183 @@
+//! A tree, written as a command line.
+//!
+//! The order is QEMU's: the machine, what was kept, what devices are connected to, devices. Devices
+//! whose address is said come first, so that nobody takes it from them.
+
+mod device;
+mod machine;
+mod memory;
+mod special;
+
+use parador_config::{Origin, Tree};
+
+use super::bag::Bag;
+use super::form::place;
+use super::table::Row;
+use super::{FATES, options};
+use crate::format::{Exported, Output};
+use crate::keys::Keys;
+use crate::words::Word;
+
+/// The program.
+const PROGRAM: &str = "qemu-system-x86_64";
+
+/// The command line of `tree`.
+pub(in crate::qemu) fn export(tree: &Tree) -> Exported {
+    let mut export = Export {
+        keys: Keys::new(tree, FATES),
+        words: vec![PROGRAM.to_owned()],
+        sets: Vec::new(),
+        microvm: tree.setting("machine.type").is_some_and(|setting| setting.value == "microvm"),
+        shared_slots: Vec::new(),
+    };
+    let (before, after) = export.kept();
+    let accelerated = before.iter().any(|word| word == "-accel");
+    export.machine(accelerated);
+    export.words.extend(before);
+    export.serial_ports();
+    export.shared_slots = export.shared_slots();
+    let (placed, free): (Vec<_>, Vec<_>) = export
+        .keys
+        .devices()
+        .into_iter()
+        .partition(|id| export.keys.peek(&format!("device.{id}.addr")).is_some());
+    for id in placed.into_iter().chain(free) {
+        export.device(id);
+    }
+    export.words.extend(after);
+    for set in std::mem::take(&mut export.sets) {
+        export
+            .words
+            .extend(["-set".to_owned(), format!("{}.{}.{}={}", set.group, set.id, set.property, set.value)]);
+    }
+    Exported { output: Output::Arguments(export.words), losses: export.keys.finish() }
+}
+
+/// A command line on its way out.
+#[derive(Debug)]
+struct Export<'a> {
+    keys: Keys<'a>,
+    words: Vec<String>,
+    /// Properties without keys that nothing has taken yet.
+    sets: Vec<Set>,
+    microvm: bool,
+    /// Slots with several functions.
+    shared_slots: Vec<u8>,
+}
+
+/// A property without a key.
+#[derive(Debug)]
+struct Set {
+    group: String,
+    id: String,
+    property: String,
+    value: String,
+}
+
+impl Export<'_> {
+    /// What was kept: the words that go before the devices, and those that need a device of the
+    /// tree to be there. Properties are set aside.
+    fn kept(&mut self) -> (Vec<String>, Vec<String>) {
+        let mut words = Vec::new();
+        while let Some(text) = self.keys.take(&format!("engine.qemu.arg.{}", words.len())) {
+            words.push(Word { text: text.to_owned(), origin: Origin::Argument(0) });
+        }
+        let devices: Vec<String> = self.keys.devices().into_iter().map(str::to_owned).collect();
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        for option in options::split(words).unwrap_or_default() {
+            if option.name == "set"
+                && let Some(set) = parse_set(&option.value.text)
+            {
+                self.sets.push(set);
+                continue;
+            }
+            let bus = Bag::parse(&option.value, Some("driver")).ok().and_then(|bag| bag.peek("bus"));
+            let needs = bus.is_some_and(|bus| {
+                let name = bus.rsplit_once('.').map_or(bus.as_str(), |(name, _)| name);
+                devices.iter().any(|id| id == name)
+            });
+            let list = if option.name == "device" && needs { &mut after } else { &mut before };
+            list.extend(option.words.into_iter().map(|word| word.text));
+        }
+        (before, after)
+    }
+
+    /// Adds an option and its value.
+    fn option(&mut self, name: &str, value: impl Into<String>) {
+        self.words.extend([format!("-{name}"), value.into()]);
+    }
+
+    /// Adds what has a name: as JSON, or as it always was if there is no JSON for this option, or
+    /// for a property that came without its type.
+    fn named(&mut self, option: &str, first: &str, id: &str, mut bag: Bag) {
+        let mine = |set: &Set| set.group == option && set.id == id;
+        let (mine, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.sets).into_iter().partition(mine);
+        self.sets = rest;
+        let json = mine.is_empty() && ["blockdev", "device", "netdev", "object"].contains(&option);
+        for set in mine {
+            bag.take(&set.property);
+            bag.put(&set.property, set.value.as_str());
+        }
+        let value = if json { bag.json() } else { bag.human(first) };
+        self.option(option, value);
+    }
+
+    /// Whether something is said of the thing that will be called `id`.
+    fn is_set(&self, group: &str, id: &str) -> bool {
+        self.sets.iter().any(|set| set.group == group && set.id == id)
+    }
+
+    /// Puts the value of `key` where the row says; what has no word there is lost.
+    fn property(&mut self, key: &str, row: &Row, bag: &mut Bag) {
+        let Some(ours) = self.keys.take(key) else { return };
+        match row.form.export(ours) {
+            Some(value) => bag.put(row.property, value),
+            None => self.keys.lose(key, "QEMU has no word for this value"),
+        }
+    }
+
+    /// Adds the chardev `name` for the value of `key`.
+    fn endpoint(&mut self, key: &str, name: &str) -> bool {
+        let Some(end) = self.keys.take(key) else { return false };
+        let bag = match end.split_once(':') {
+            None if ["stdio", "pty"].contains(&end) => empty().with("backend", end).with("id", name),
+            None if end == "none" => empty().with("backend", "null").with("id", name),
+            Some(("file", path)) => empty().with("backend", "file").with("id", name).with("path", path),
+            Some(("unix", path)) => {
+                let socket = empty().with("backend", "socket").with("id", name).with("path", path);
+                socket.with("server", true).with("wait", false)
+            }
+            _ => {
+                self.keys.lose(key, "QEMU has no word for this value");
+                return false;
+            }
+        };
+        let bag = if end == "stdio" { bag.with("signal", false) } else { bag };
+        self.named("chardev", "backend", name, bag);
+        true
+    }
+
+    fn shared_slots(&self) -> Vec<u8> {
+        let mut slots: Vec<u8> = self
+            .keys
+            .devices()
+            .iter()
+            .filter_map(|id| Some(place(self.keys.peek(&format!("device.{id}.addr"))?)?.0))
+            .collect();
+        slots.sort_unstable();
+        slots.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect()
+    }
+}
+
+/// No properties yet.
+fn empty() -> Bag {
+    Bag::new(Origin::Argument(0))
+}
+
+/// The parts of `GROUP.ID.PROPERTY=VALUE`.
+fn parse_set(text: &str) -> Option<Set> {
+    let (path, value) = text.split_once('=')?;
+    let mut parts = path.splitn(3, '.').map(str::to_owned);
+    let (group, id, property) = (parts.next()?, parts.next()?, parts.next()?);
+    Some(Set { group, id, property, value: value.to_owned() })
+}

@@ -1,0 +1,23 @@
+# What Kata Containers starts.
+/usr/bin/qemu-system-x86_64 -name sandbox-b1,debug-threads=on -uuid 5208064f-95bb-4351-aba8-526fead35624 \
+ -machine q35,accel=kvm,kernel_irqchip=split,nvdimm=on -cpu host,pmu=off \
+ -qmp unix:/run/vc/vm/b1/qmp.sock,server=on,wait=off -m 2048M,slots=10,maxmem=32109M \
+ -device pci-bridge,bus=pcie.0,id=pci-bridge-0,chassis_nr=1,shpc=off,addr=2,io-reserve=4k,mem-reserve=1m,pref64-reserve=1m \
+ -device virtio-serial-pci,disable-modern=false,id=serial0 \
+ -device virtconsole,chardev=charconsole0,id=console0 \
+ -chardev socket,id=charconsole0,path=/run/vc/vm/b1/console.sock,server=on,wait=off \
+ -device nvdimm,id=nv0,memdev=mem0,unarmed=on \
+ -object memory-backend-file,id=mem0,mem-path=/usr/share/kata-containers/kata-containers.img,size=268435456,readonly=on \
+ -device virtio-scsi-pci,id=scsi0,disable-modern=false \
+ -object rng-random,id=rng0,filename=/dev/urandom -device virtio-rng-pci,rng=rng0 \
+ -device vhost-vsock-pci,disable-modern=false,vhostfd=3,id=vsock-976011602,guest-cid=976011602 \
+ -chardev socket,id=char-6db22f7e,path=/run/vc/vm/b1/vhost-fs.sock \
+ -device vhost-user-fs-pci,chardev=char-6db22f7e,tag=kataShared,queue-size=1024 \
+ -netdev tap,id=network-0,vhost=on,vhostfds=4,fds=5 \
+ -device driver=virtio-net-pci,netdev=network-0,mac=ea:4a:0f:a6:85:b2,disable-modern=false,mq=on,vectors=4 \
+ -rtc base=utc,driftfix=slew,clock=host -global kvm-pit.lost_tick_policy=discard \
+ -vga none -no-user-config -nodefaults -nographic --no-reboot \
+ -object memory-backend-file,id=dimm1,size=2048M,mem-path=/dev/shm,share=on -numa node,memdev=dimm1 \
+ -kernel /usr/share/kata-containers/vmlinux.container \
+ -append 'tsc=reliable no_timer_check root=/dev/pmem0p1 rootflags=dax,data=ordered,errors=remount-ro ro rootfstype=ext4 console=hvc0 quiet panic=1 nr_cpus=8' \
+ -pidfile /run/vc/vm/b1/pid -smp 1,cores=1,threads=1,sockets=8,maxcpus=8
