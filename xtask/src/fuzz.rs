@@ -29,16 +29,25 @@ pub fn targets() -> Result<Vec<String>> {
 
 /// Fuzzes `target` for `seconds`; a crash or a stuck input is an error.
 pub fn fuzz(target: &str, seconds: u32) -> Result<()> {
+    command::run(&mut run(target, seconds)?)
+}
+
+/// As [`fuzz`]; what the fuzzer prints is shown only when it fails.
+pub fn fuzz_quietly(target: &str, seconds: u32) -> Result<()> {
+    println!("fuzzing {target} for {seconds} s");
+    command::run_quiet(&mut run(target, seconds)?)
+}
+
+fn run(target: &str, seconds: u32) -> Result<Command> {
     let targets = targets()?;
     if !targets.iter().any(|name| name == target) {
         bail!("there is no fuzz target `{target}`\nhint: there are {}", targets.join(", "));
     }
     set_up()?;
-    command::run(
-        cargo_fuzz()
-            .args(["run", target, "--", INPUT_TIMEOUT, "-rss_limit_mb=2048", "-print_final_stats=1"])
-            .arg(format!("-max_total_time={seconds}")),
-    )
+    let mut run = cargo_fuzz();
+    run.args(["run", target, "--", INPUT_TIMEOUT, "-rss_limit_mb=2048", "-print_final_stats=1"])
+        .arg(format!("-max_total_time={seconds}"));
+    Ok(run)
 }
 
 /// Builds all targets, so that the seconds of a run are seconds of fuzzing.

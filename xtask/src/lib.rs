@@ -20,5 +20,6 @@ pub mod docs;
 pub mod fuzz;
 pub mod guest;
 pub mod lab;
+mod tally;
 pub mod test;
 pub mod tidy;
