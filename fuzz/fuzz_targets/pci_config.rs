@@ -1,4 +1,6 @@
 //! Any bytes as accesses to PCI configuration space.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| parador_fuzz::pci::exercise_config(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    parador_machine::pci::testing::hostile::pci_config(bytes);
+});

@@ -2,5 +2,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    parador_fuzz::pci::exercise_registers(bytes);
+    parador_machine::pci::testing::hostile::virtio_pci(bytes);
 });

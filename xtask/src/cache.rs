@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -39,6 +40,28 @@ pub fn lock(name: &str) -> Result<File> {
     lock_in(&dir()?, name)
 }
 
+/// Holds one of the `count` places called `name` until the returned file is dropped; waits while all
+/// are taken.
+pub fn place(name: &str, count: usize) -> Result<File> {
+    place_in(&dir()?, name, count)
+}
+
+fn place_in(cache: &Path, name: &str, count: usize) -> Result<File> {
+    loop {
+        for number in 0..count {
+            let file = open_lock(cache, &format!("{name}-{number}"))?;
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(fs::TryLockError::WouldBlock) => {}
+                Err(fs::TryLockError::Error(error)) => {
+                    return Err(error).with_context(|| format!("cannot lock {name}-{number}"));
+                }
+            }
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
 fn entry_in(
     cache: &Path,
     name: &str,
@@ -64,11 +87,15 @@ fn entry_in(
 }
 
 fn lock_in(cache: &Path, name: &str) -> Result<File> {
+    let file = open_lock(cache, name)?;
+    file.lock().with_context(|| format!("cannot lock {name}"))?;
+    Ok(file)
+}
+
+fn open_lock(cache: &Path, name: &str) -> Result<File> {
     let path = cache.join(format!("{name}.lock"));
     let file = File::options().create(true).append(true).open(&path);
-    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
-    file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
-    Ok(file)
+    file.with_context(|| format!("cannot open {}", path.display()))
 }
 
 /// Removes `path` with everything in it; it not being there is fine. With something mounted in it,
@@ -115,6 +142,21 @@ mod tests {
         assert_eq!(again, made);
         let other = entry_in(cache.path(), "thing", &["2"], |_| Ok(())).unwrap();
         assert_ne!(other, made);
+    }
+
+    #[test]
+    fn as_many_have_a_place_as_there_are() {
+        let cache = tempfile::tempdir().unwrap();
+        let first = place_in(cache.path(), "seat", 2).unwrap();
+        let second = place_in(cache.path(), "seat", 2).unwrap();
+        std::thread::scope(|scope| {
+            let third = scope.spawn(|| place_in(cache.path(), "seat", 2).unwrap());
+            std::thread::sleep(Duration::from_millis(50));
+            assert!(!third.is_finished(), "two seats, three holders");
+            drop(first);
+            third.join().unwrap();
+        });
+        drop(second);
     }
 
     #[test]

@@ -82,7 +82,7 @@ impl Tally {
 
     /// Reads one line of cargo-nextest or of the standard test runner.
     fn read(&mut self, line: &str) {
-        if let Some(counts) = summary(line.trim()) {
+        if let Some(counts) = summary(line) {
             self.reading = None;
             self.add(counts);
         } else if let Some((failed, name)) = outcome(line.trim()) {
@@ -120,10 +120,10 @@ impl Failure {
     }
 }
 
-/// The counts of a summary line.
+/// The counts of a summary line. A runner's own begins its line, unlike one in a test's output.
 fn summary(line: &str) -> Option<&str> {
     if let Some((_, counts)) = line.split_once("tests run: ").or(line.split_once("test run: ")) {
-        return line.starts_with("Summary").then_some(counts);
+        return line.trim().starts_with("Summary").then_some(counts);
     }
     let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
     Some(counts)
@@ -193,6 +193,7 @@ mod tests {
             "    running 1 test",
             "  stderr ───",
             "    it went wrong",
+            "    test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 12 filtered out",
             "        SLOW [> 60.000s] ( 2/4) a::b three",
             "    not of the failure",
             "     SIGABRT [   1.000s] ( 3/4) a::b four",

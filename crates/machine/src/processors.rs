@@ -132,6 +132,14 @@ fn run(vcpu: &mut Vcpu, gate: &Gate, buses: &Buses, on_stop: &dyn Fn(&Vcpu, Stop
                 effect => Stop::Effect(effect),
             },
             Exit::Interrupted => continue,
+            Exit::TripleFault => {
+                // Rare enough for a line of its own: each costs the guest a boot.
+                tracing::warn!(
+                    "processor {} stopped with a triple fault: the machine is reset",
+                    vcpu.index()
+                );
+                Stop::Effect(Effect::Reset)
+            }
             Exit::Reset => Stop::Effect(Effect::Reset),
             Exit::PowerOff => Stop::Effect(Effect::PowerOff),
             Exit::Crashed => Stop::Effect(Effect::Panicked),

@@ -40,7 +40,9 @@ pub(crate) enum Exit {
     MemoryWrite { address: u64 },
     /// Somebody wants its attention.
     Interrupted,
-    /// A triple fault, or the kernel's own word for a reset.
+    /// A fault in the handling of a fault in the handling of a fault, which resets a machine.
+    TripleFault,
+    /// The kernel's own word for a reset.
     Reset,
     /// The kernel's own word for power off.
     PowerOff,
@@ -184,7 +186,7 @@ impl Vcpu {
                     }
                 }
                 KVM_EXIT_INTR => Exit::Interrupted,
-                KVM_EXIT_SHUTDOWN => Exit::Reset,
+                KVM_EXIT_SHUTDOWN => Exit::TripleFault,
                 KVM_EXIT_SYSTEM_EVENT => match run.__bindgen_anon_1.system_event.type_ {
                     KVM_SYSTEM_EVENT_SHUTDOWN => Exit::PowerOff,
                     KVM_SYSTEM_EVENT_RESET => Exit::Reset,

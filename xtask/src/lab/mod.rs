@@ -11,6 +11,7 @@ mod stage;
 
 use std::fs;
 use std::path::PathBuf;
+use std::thread::available_parallelism;
 
 use anyhow::{Context, Result, bail};
 
@@ -84,8 +85,11 @@ pub fn run_scenario(scenario: &Scenario, options: Options) -> Result<Report> {
     let place = if scenario.clock == Clock::Virtual { Place::Nested } else { Place::choose()? };
     guest::ensure(if place == Place::Nested { &[Need::Guest, Need::Lab] } else { &[Need::Guest] })?;
     let stage = Stage::new(scenario, build(&scenario.profile)?)?;
-    // One at a time: scenarios are judged by time-outs, and the outer machine uses every core.
-    let _lock = cache::lock("lab")?;
+    // An outer machine uses one processor. On the machine itself a scenario uses all there are, and
+    // makes interfaces under names of its own.
+    let places = if place == Place::Nested { available_parallelism().map_or(1, usize::from) } else { 1 };
+    let _place = cache::place("lab", places)?;
+    let _lock = cache::lock(&format!("lab-{}", scenario.name.replace('/', "-")))?;
     let dir = target().join("lab").join(&scenario.name);
     cache::remove(&dir)?;
     fs::create_dir_all(&dir)?;

@@ -48,11 +48,11 @@ pub(super) fn run(scenario: &Scenario, stage: &Stage, dir: &Path, options: Optio
     // It ends with this process, however that ends.
     let mut qemu = Command::new("setpriv");
     qemu.args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"]);
+    // One processor: with two, emulated SVM loses its way now and then (docs/decisions/0004).
+    qemu.args(["-smp", "1"]);
     match scenario.clock {
-        Clock::Wall => qemu.args(["-accel", "tcg,thread=multi", "-smp", "2"]),
-        Clock::Virtual => {
-            qemu.args(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off", "-smp", "1"])
-        }
+        Clock::Wall => qemu.args(["-accel", "tcg"]),
+        Clock::Virtual => qemu.args(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"]),
     };
     qemu.args(["-cpu", CPU]);
     qemu.args(["-machine", "q35", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);

@@ -37,14 +37,16 @@ pub fn pci_config(input: &[u8]) {
         world.check();
     }
     assert_eq!(world.fixed_registers(), before);
+    world.compare_ways();
     world.end();
 }
 
-/// Sends `input` to the registers of a virtio function, in and out of order.
+/// Sends `input` to the registers of a virtio function, in and out of order. Returns how often a queue
+/// was started.
 ///
 /// # Panics
 /// We break a rule of ours, or the device is driven against the contract.
-pub fn virtio_pci(input: &[u8]) {
+pub fn virtio_pci(input: &[u8]) -> usize {
     let mut world = World::new();
     let mut source = Source::new(input);
     while !source.is_empty() {
@@ -59,7 +61,9 @@ pub fn virtio_pci(input: &[u8]) {
         }
         world.check();
     }
+    let (starts, _) = world.watch.starts_and_resets();
     world.end();
+    starts
 }
 
 /// A bus with one device on it that watches how it is driven.
@@ -236,6 +240,17 @@ impl World {
             bytes.extend(self.guest.config::<1>(at, offset));
         }
         bytes
+    }
+
+    /// The ports and ECAM show the same registers.
+    fn compare_ways(&mut self) {
+        let at = PciAddress::new(0, 1, 0).expect("in range");
+        for register in (0..0x40_u8).step_by(4) {
+            self.guest.port_out(0xCF8, &(0x8000_0800 | u32::from(register)).to_le_bytes());
+            let by_port: [u8; 4] = self.guest.port_in(0xCFC);
+            let by_memory = self.guest.config::<4>(at, u64::from(register));
+            assert_eq!(by_port, by_memory, "register {register:#x}");
+        }
     }
 
     /// Whatever happened, a reset of the machine makes it right again.

@@ -2,7 +2,15 @@
 
 use proptest::prelude::*;
 
+use parador_virtio::testing::seeds;
+
 use crate::pci::testing::hostile::{pci_config, virtio_pci};
+
+#[test]
+fn most_inputs_get_as_far_as_a_running_queue() {
+    let starts: usize = seeds(1000, 2000).map(|bytes| virtio_pci(&bytes)).sum();
+    assert!(starts > 1000, "{starts}");
+}
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
