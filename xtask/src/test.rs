@@ -36,7 +36,9 @@ pub fn test() -> Result<u8> {
     if !targets.is_empty() {
         match fuzz::build() {
             Ok(()) => {
-                targets.iter().for_each(|target| tally.step(target, fuzz::fuzz_quietly(target, FUZZ_SECONDS)));
+                for target in &targets {
+                    tally.step(target, fuzz::fuzz_quietly(target, FUZZ_SECONDS));
+                }
             }
             error => tally.step("building the fuzz targets", error),
         }
