@@ -71,6 +71,14 @@ impl Image {
     /// # Errors
     /// See [`Error`]: each has the path and cause in its message, and most a hint.
     pub fn open(options: &RawOptions) -> Result<Self, Error> {
+        Self::from_file(Self::open_file(options)?, options)
+    }
+
+    /// Opens the file of an image, for [`Image::from_file`] of another process, and locks nothing.
+    ///
+    /// # Errors
+    /// It is not there, is no disk, or does not open for this user.
+    pub fn open_file(options: &RawOptions) -> Result<File, Error> {
         let path = &options.path;
         let block_device = check_kind(path, &std::fs::metadata(path).map_err(|e| open_error(options, e))?)?;
         let mut flags = libc::O_CLOEXEC;
@@ -81,8 +89,15 @@ impl Image {
         let open = || OpenOptions::new().read(true).write(!options.read_only).custom_flags(flags).open(path);
         let is_busy =
             |file: &io::Result<File>| file.as_ref().is_err_and(|e| e.raw_os_error() == Some(libc::EBUSY));
-        let file = patiently(open, is_busy).map_err(|e| open_error(options, e))?;
-        Self::from_file(file, options)
+        patiently(open, is_busy).map_err(|e| open_error(options, e))
+    }
+
+    /// Whether somebody has a lock on the image that keeps us from it, now.
+    ///
+    /// # Errors
+    /// The file system has no locks.
+    pub fn is_locked(file: &File, read_only: bool) -> io::Result<bool> {
+        if read_only { sys::is_locked(file, 101, 3) } else { sys::is_locked(file, 100, 200) }
     }
 
     /// Takes an image somebody else opened, with `options.path` as its name in messages. The file
@@ -283,7 +298,7 @@ fn patiently<T>(attempt: impl Fn() -> T, busy: impl Fn(&T) -> bool) -> T {
 fn lock(file: &File, options: &RawOptions) -> Result<(), Error> {
     let attempt = || {
         if options.read_only {
-            Ok(sys::lock(file, false, 201, 3)? && !sys::is_locked(file, 101, 3)?)
+            Ok(sys::lock(file, false, 201, 3)? && !Image::is_locked(file, true)?)
         } else {
             sys::lock(file, true, 100, 200)
         }

@@ -26,6 +26,8 @@ pub enum Source<'a> {
         /// All of it.
         bytes: &'a [u8],
     },
+    /// A file that has been read already.
+    Tree(&'a Tree),
     /// One `key=value` of a command line.
     Option {
         /// Which argument it is, for messages; the program's name is number 0.
@@ -67,13 +69,18 @@ impl Tree {
         let mut diagnostics = Diagnostics::default();
         let mut sorted: Vec<&Source<'_>> = sources.iter().collect();
         sorted.sort_by_key(|source| match source {
-            Source::File { .. } => 0,
+            Source::File { .. } | Source::Tree(_) => 0,
             Source::Option { .. } | Source::Unset { .. } => 1,
             Source::Name { .. } => 2,
         });
         for source in sorted {
             match *source {
                 Source::File { name, bytes } => file(&mut tree, &mut diagnostics, name, bytes),
+                Source::Tree(read) => {
+                    for (key, setting) in read.in_order() {
+                        tree.adopt(key, setting.clone());
+                    }
+                }
                 Source::Option { argument, text } => {
                     assign(&mut tree, &mut diagnostics, text, Origin::Argument(argument));
                 }

@@ -75,7 +75,8 @@ impl Setting {
     }
 
     /// The key as it was written; `key` is the one it is kept under.
-    pub(crate) fn spelt<'a>(&'a self, key: &'a str) -> &'a str {
+    #[must_use]
+    pub fn spelt<'a>(&'a self, key: &'a str) -> &'a str {
         self.spelt.as_deref().unwrap_or(key)
     }
 
@@ -99,8 +100,9 @@ impl Setting {
         matches!(self.form, Form::Implied)
     }
 
-    /// Whether `key=value` stands at its origin.
-    pub(crate) fn is_assignment(&self) -> bool {
+    /// Whether `key=value` stands at its origin, rather than the value.
+    #[must_use]
+    pub fn is_assignment(&self) -> bool {
         self.assignment
     }
 
@@ -129,6 +131,17 @@ impl Tree {
     /// As [`Tree::set_raw`], for a `key=value` that stands at `origin`.
     pub(crate) fn assign(&mut self, key: &str, value: &str, origin: Origin) -> Option<Setting> {
         self.put(key, value.to_owned(), origin, Form::Written, true)
+    }
+
+    /// Sets `key` as another tree has it, and returns what that replaced.
+    pub fn adopt(&mut self, key: &str, setting: Setting) -> Option<Setting> {
+        let order = self.next;
+        self.next += 1;
+        let Some(old) = self.settings.get_mut(key) else {
+            return self.settings.insert(key.to_owned(), Setting { order, ..setting });
+        };
+        let order = old.order;
+        Some(std::mem::replace(old, Setting { order, ..setting }))
     }
 
     fn put(

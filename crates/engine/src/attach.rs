@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use parador_block::{Image, RawOptions};
+use parador_block::Image;
 use parador_config::{Checked, Diagnostic, Endpoint};
 use parador_devices::balloon::{Balloon, BalloonOptions};
 use parador_devices::blk::{Blk, BlkOptions};
@@ -19,10 +19,11 @@ use parador_machine::Machine;
 use parador_machine::pci::PciAddress;
 use parador_virtio::VirtioDevice;
 
-use crate::device::{self, Aio, DevicePlan, Model};
+use crate::device::{self, DevicePlan, Model};
 use crate::inherited;
 use crate::launch::{Stdio, about};
 use crate::net::{self, Create, Interface, InterfaceKind};
+use crate::open::image_options;
 use crate::plan::Plan;
 
 /// What is left to know of devices once the machine has them.
@@ -112,16 +113,7 @@ impl Maker<'_> {
     }
 
     fn block(&self, plan: &device::Block) -> Made {
-        let options = RawOptions {
-            read_only: plan.read_only,
-            direct: plan.direct,
-            aio: match plan.aio {
-                Aio::IoUring => parador_block::Aio::IoUring,
-                Aio::Threads => parador_block::Aio::Threads,
-                Aio::Sync => parador_block::Aio::Sync,
-            },
-            ..RawOptions::new(&plan.image.path)
-        };
+        let options = image_options(plan);
         let image = match plan.image.fd {
             Some(fd) => {
                 let file = inherited::take(self.keys, &self.key("fd"), fd)?;

@@ -89,9 +89,9 @@ impl Running {
 
 /// Opens what the guest starts with.
 fn boot(plan: &Plan, keys: &Checked) -> Result<Boot, Diagnostic> {
-    let kernel = open(keys, "boot.kernel", "kernel", &plan.boot.kernel)?;
+    let kernel = open_boot_file(keys, "boot.kernel", &plan.boot.kernel)?;
     let initrd = match &plan.boot.initrd {
-        Some(file) => Some(open(keys, "boot.initrd", "initial RAM disk", file)?),
+        Some(file) => Some(open_boot_file(keys, "boot.initrd", file)?),
         None => None,
     };
     let stock = kernel.file.metadata().is_ok_and(|file| file.len() > STOCK_KERNEL);
@@ -106,7 +106,9 @@ fn boot(plan: &Plan, keys: &Checked) -> Result<Boot, Diagnostic> {
     Ok(Boot { kernel, initrd, cmdline: plan.boot.cmdline.clone() })
 }
 
-fn open(keys: &Checked, key: &str, what: &str, file: &HostFile) -> Result<BootFile, Diagnostic> {
+/// Opens the kernel or the initial RAM disk, which `key` names.
+pub(crate) fn open_boot_file(keys: &Checked, key: &str, file: &HostFile) -> Result<BootFile, Diagnostic> {
+    let what = if key == "boot.kernel" { "kernel" } else { "initial RAM disk" };
     let HostFile { path, fd } = file;
     if let Some(fd) = fd {
         let file = inherited::take(keys, &format!("{key}_fd"), *fd)?.into();
@@ -168,7 +170,7 @@ fn shape(plan: &Plan, keys: &Checked, serial: Option<SerialLine>) -> Result<Shap
     Ok(Shape { kvm, topology, memory, nodes: nodes.collect(), serial, on_reset, on_panic })
 }
 
-fn machine_error(keys: &Checked, error: &parador_machine::Error) -> Diagnostic {
+pub(crate) fn machine_error(keys: &Checked, error: &parador_machine::Error) -> Diagnostic {
     use parador_machine::{Error as Machine, KvmError, MemoryError};
     let key = match error {
         Machine::Kvm(KvmError::TooManyProcessors { .. }) => "cpus",

@@ -24,11 +24,14 @@ mod device;
 mod inherited;
 mod launch;
 mod net;
+mod open;
 mod plan;
 
 pub use device::{Aio, Balloon, Block, DevicePlan, Model, Vsock};
 pub use inherited::inherited;
 pub use launch::{Running, Stdio, launch};
 pub use net::{Create, Interface, InterfaceKind, Net, Tap, mac};
-pub use parador_machine::{Outcome, Report};
+pub use open::{Openable, Opening};
+pub use parador_devices::net::tap;
+pub use parador_machine::{Outcome, Report, hardware_virtualization};
 pub use plan::{Backing, Boot, Domain, HostFile, Memory, Plan, Processors};

@@ -1,8 +1,7 @@
 //! KVM: the one place, with [`crate::vcpu`], where its calls are made.
 
-#![expect(unsafe_code, reason = "gives guest memory to the kernel, and takes a descriptor of KVM")]
+#![expect(unsafe_code, reason = "gives guest memory and descriptors to KVM")]
 
-use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
@@ -145,12 +144,8 @@ impl Vm {
     /// # Errors
     /// KVM is not there, is another one than we know, or refuses; [`KvmError::hint`] says what to do.
     pub fn new(memory: Arc<GuestMemory>, opened: Option<OwnedFd>) -> Result<Self, KvmError> {
-        let kvm = match opened {
-            // SAFETY: the descriptor is ours to give away; one that is not KVM's fails the next call.
-            Some(fd) => check(unsafe { Kvm::from_raw_fd(fd.into_raw_fd()) })?,
-            None => open(c"/dev/kvm")?,
-        };
-        let kvm = Arc::new(kvm);
+        let device = opened.map_or_else(|| open(DEVICE), Ok)?;
+        let kvm = Arc::new(check(device)?);
         // In a virtual machine this takes longer than all the rest: each leaf is an exit to its host.
         let asked = Arc::clone(&kvm);
         let ask = Builder::new().name("cpuid".to_owned()).stack_size(CPUID_STACK_BYTES);
@@ -253,16 +248,29 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn open(path: &CStr) -> Result<Kvm, KvmError> {
-    check(Kvm::new_with_path(path).map_err(|error| match error.errno() {
-        libc::ENOENT | libc::ENXIO | libc::ENODEV => KvmError::Absent,
-        libc::EACCES | libc::EPERM => KvmError::NoPermission,
-        _ => KvmError::Open(error.into()),
-    })?)
+const DEVICE: &str = "/dev/kvm";
+
+/// Opens `/dev/kvm`, for a machine that is made by another process.
+///
+/// # Errors
+/// It is not there, or does not open for this user; [`KvmError::hint`] says what to do.
+pub fn open_kvm() -> Result<OwnedFd, KvmError> {
+    open(DEVICE)
 }
 
-/// That it is a KVM which can do what we need.
-fn check(kvm: Kvm) -> Result<Kvm, KvmError> {
+fn open(path: &str) -> Result<OwnedFd, KvmError> {
+    let file = File::options().read(true).write(true).open(path);
+    file.map(OwnedFd::from).map_err(|error| match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENXIO | libc::ENODEV) => KvmError::Absent,
+        Some(libc::EACCES | libc::EPERM) => KvmError::NoPermission,
+        _ => KvmError::Open(error),
+    })
+}
+
+/// A KVM which can do what we need.
+fn check(device: OwnedFd) -> Result<Kvm, KvmError> {
+    // SAFETY: the descriptor is ours to give away; one that is not KVM's fails the first call.
+    let kvm = unsafe { Kvm::from_raw_fd(device.into_raw_fd()) };
     let found = kvm.get_api_version();
     if u32::try_from(found) != Ok(KVM_API_VERSION) {
         return Err(KvmError::Version { found });
@@ -418,9 +426,9 @@ mod tests {
 
     #[test]
     fn what_is_not_kvm_is_told_apart_and_comes_with_advice() {
-        let absent = open(c"/dev/no-such-device").unwrap_err();
+        let absent = open("/dev/no-such-device").unwrap_err();
         assert!(matches!(absent, KvmError::Absent), "{absent}");
-        let other = open(c"/dev/null").unwrap_err();
+        let other = open("/dev/null").and_then(check).err().unwrap();
         assert!(matches!(other, KvmError::Version { found: -1 }), "{other}");
         for error in
             [absent, KvmError::NoPermission, other, KvmError::TooManyProcessors { asked: 9, limit: 8 }]

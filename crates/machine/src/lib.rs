@@ -62,7 +62,7 @@ mod serial;
 mod shape;
 mod vcpu;
 
-pub use kvm::{KvmError, Vm, hardware_virtualization};
+pub use kvm::{KvmError, Vm, hardware_virtualization, open_kvm};
 pub use machine::{Error, Machine};
 pub use memory::{Backing, HugePage, MemoryError, MemoryShape};
 pub use pci::PciAddress;

@@ -44,6 +44,17 @@ pub(crate) struct Request {
     pub(crate) dump_secrets: bool,
     /// How findings are told.
     pub(crate) messages: Messages,
+    /// What to say of it, rather than run it.
+    pub(crate) dry_run: Option<DryRun>,
+}
+
+/// What is said of a machine that is not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DryRun {
+    /// What would be done.
+    Plan,
+    /// That, and whether this host can do it.
+    Host,
 }
 
 /// One piece of a machine's description, and the number of the argument it stands in.
@@ -184,6 +195,8 @@ fn long<'a>(
                 _ => return Err(wrong("--message-format is text or json", see)),
             };
         }
+        ("--dry-run", None | Some("plan")) if request.interactive => request.dry_run = Some(DryRun::Plan),
+        ("--dry-run", Some("host")) if request.interactive => request.dry_run = Some(DryRun::Host),
         ("--dump-secrets", None) => request.dump_secrets = true,
         _ => return Err(wrong(&format!("there is no option {}", quoted(argument)), see)),
     }
@@ -267,6 +280,19 @@ mod tests {
                     assert!(parsed.is_ok(), "{command} {name}: {parsed:?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_dry_run_is_of_what_a_person_runs() {
+        let given = || vec![Given::File(3, "web".into())];
+        for (option, dry_run) in [("", DryRun::Plan), ("=plan", DryRun::Plan), ("=host", DryRun::Host)] {
+            let request =
+                Request { given: given(), interactive: true, dry_run: Some(dry_run), ..Request::default() };
+            assert_eq!(parsed(&format!("parador run --dry-run{option} web")), Ok(Command::Run(request)));
+        }
+        for wrong in ["vmm --dry-run web", "run --dry-run=x web"] {
+            assert!(parsed(&format!("parador {wrong}")).is_err(), "{wrong}");
         }
     }
 

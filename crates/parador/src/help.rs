@@ -33,7 +33,7 @@ Runs the machine that the files and options describe, until it ends. Nothing is
 read from a terminal but the guest's own input, and no terminal is changed.
 
   -k FILE          read lines KEY=VALUE from FILE, `-` for standard input
-  --config-fd N    read them from the inherited descriptor N
+  --config-fd N    read them from the inherited descriptor N; warnings are not said
   -o KEY=VALUE     set one key; wins over all files
   --unset KEY      take away KEY and all keys below it
   NAME             what the machine is called; wins over the key `name`
@@ -45,7 +45,7 @@ read from a terminal but the guest's own input, and no terminal is changed.
 What comes later wins over what comes earlier. `parador config keys` lists the keys.
 
 SIGTERM presses the guest's power button; a second one ends it at once, as do
-SIGINT, SIGHUP and SIGQUIT.
+SIGINT, SIGHUP and SIGQUIT. SIGPWR presses the button, however often.
 
 PARADOR_LOG=error|warn|info|debug|trace sets what is written to standard error.
 
@@ -55,9 +55,11 @@ Exit status: see `parador --help`.
 const RUN: &str = "\
 Usage: parador run [-k FILE]... [-o KEY=VALUE]... [--] FILE [NAME]
 
-Runs the machine that FILE describes at this terminal. What `parador vmm --help`
-says holds here too; and keys go to the guest one by one, control characters
-included, except for those that follow Ctrl-A:
+Runs the machine that FILE describes at this terminal: a file of keys, FILE.toml or
+FILE.json. It opens images, makes network interfaces, and starts `parador vmm`,
+which then needs no privileges; what `parador vmm --help` says holds here too.
+Keys go to the guest one by one, control characters included, except for those
+that follow Ctrl-A:
 
   Ctrl-A x       end the machine at once
   Ctrl-A p       press its power button

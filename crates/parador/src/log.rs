@@ -6,13 +6,20 @@ use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::time::Instant;
 
+use parador_config::Checked;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
 /// Name of the environment variable that sets the level unless the machine's description does.
-pub(crate) const VARIABLE: &str = "PARADOR_LOG";
+const VARIABLE: &str = "PARADOR_LOG";
+
+/// What is logged: as the machine's description says, or the environment, or `warn`.
+pub(crate) fn level(keys: &Checked) -> LevelFilter {
+    let set = keys.word("log.level").map(str::to_owned).or_else(|| std::env::var(VARIABLE).ok());
+    set.and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::WARN)
+}
 
 /// Writes events of `level` and worse to standard error from now on.
 pub(crate) fn start(level: LevelFilter) {

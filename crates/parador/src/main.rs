@@ -1,8 +1,11 @@
 //! The `parador` command.
 
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test stops at the first surprise"))]
+
 mod args;
 mod config;
 mod control;
+mod handover;
 mod help;
 mod keyboard;
 mod log;
@@ -10,9 +13,12 @@ mod messages;
 mod options;
 mod process;
 mod run;
+mod runner;
+mod signals;
 mod sources;
 mod status;
 mod terminal;
+mod vmm;
 
 use std::io::Write;
 

@@ -48,6 +48,15 @@ pub(crate) const OPTIONS: &[Opt] = &[
             "Prints the keys so that they can be read again, and runs nothing. FORM is raw, expanded, origin or json.",
         )
     },
+    Opt {
+        choices: &["plan", "host"],
+        ..opt(
+            &["run"],
+            &["--dry-run"],
+            "[=host]",
+            "Prints what would be done, and does nothing; with `host` also whether this host can do it.",
+        )
+    },
     opt(&["run", "vmm"], &["--dump-secrets"], "", "Prints the values of secret keys, too."),
     Opt {
         choices: &["text", "json"],

@@ -1,17 +1,23 @@
-//! `parador run` and `parador vmm`: a machine, from its description to its end.
+//! `parador run` and `parador vmm`: a machine, from the command line to its end.
 
-use std::os::fd::{AsFd, OwnedFd};
+use parador_config::{Checked, Diagnostics, Dump, Tree};
+use parador_engine::Plan;
 
-use parador_config::{Checked, Diagnostic, Diagnostics, Dump, Tree};
-use parador_engine::{Outcome, Plan, Stdio};
-use tracing::level_filters::LevelFilter;
-
-use crate::args::Request;
-use crate::control::{self, Control};
+use crate::args::{Given, Request};
 use crate::print;
 use crate::sources;
 use crate::status::Status;
-use crate::{log, terminal};
+use crate::{log, runner, terminal, vmm};
+
+/// A machine that was described, and may be.
+pub(crate) struct Description {
+    /// What was written.
+    pub(crate) tree: Tree,
+    /// What it means.
+    pub(crate) keys: Checked,
+    /// What the machine will be.
+    pub(crate) plan: Plan,
+}
 
 /// Runs the machine that `request` describes, and says how it ended.
 pub(crate) fn run(request: &Request) -> Status {
@@ -25,19 +31,24 @@ pub(crate) fn run(request: &Request) -> Status {
     }
     let keys = tree.check(&mut diagnostics);
     let plan = Plan::new(&keys, &mut diagnostics);
-    request.messages.show(&diagnostics);
+    // What a program wrote it has judged: `parador run` has given its warnings already.
+    let by_program = request.given.iter().any(|given| matches!(given, Given::Descriptor(..)));
+    if !by_program || diagnostics.errors() > 0 {
+        request.messages.show(&diagnostics);
+    }
     let Some(plan) = plan else { return Status::Usage };
-    log::start(level(&keys));
-    let status = match launch(&plan, &keys, request.interactive) {
-        Ok(outcome) => end(&outcome),
-        Err(diagnostic) => {
-            terminal::leave();
-            request.messages.show_error(diagnostic);
-            Status::Failed
-        }
+    log::start(log::level(&keys));
+    let description = Description { tree, keys, plan };
+    let status = if request.interactive {
+        runner::run(&description, request.messages)
+    } else {
+        vmm::run(&description)
     };
-    terminal::leave();
-    status
+    status.unwrap_or_else(|diagnostic| {
+        terminal::leave();
+        request.messages.show_error(diagnostic);
+        Status::Failed
+    })
 }
 
 /// What the key `config.dump` asks for.
@@ -53,56 +64,4 @@ fn dump(tree: &Tree, form: Dump, request: &Request, mut diagnostics: Diagnostics
     }
     request.messages.show(&diagnostics);
     if diagnostics.errors() > 0 { Status::Usage } else { print(&tree.dump(form, request.dump_secrets)) }
-}
-
-/// The level of what is logged: the machine's description, the environment, `warn`.
-fn level(keys: &Checked) -> LevelFilter {
-    let set = keys.word("log.level").map(str::to_owned).or_else(|| std::env::var(log::VARIABLE).ok());
-    set.and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::WARN)
-}
-
-/// Runs the machine until it ends.
-fn launch(plan: &Plan, keys: &Checked, interactive: bool) -> Result<Outcome, Diagnostic> {
-    // A terminal that no console uses keeps its Ctrl-C.
-    let control =
-        Control::take(interactive && plan.uses_stdio()).map_err(|e| host("take charge of signals", &e))?;
-    let input = match control.input() {
-        Some(input) => Some(input),
-        None if terminal::belongs_to_others() => None,
-        None => duplicate(std::io::stdin()),
-    };
-    let stdio = Stdio { input, output: duplicate(std::io::stdout()), size: terminal::size() };
-    let running = parador_engine::launch(plan, keys, stdio)?;
-    for (key, name) in running.terminals() {
-        eprintln!("{key} is at {}", name.display());
-    }
-    let running = control::watch(control, running).map_err(|e| host("start a thread", &e))?;
-    Ok(running.wait())
-}
-
-fn host(doing: &str, error: &std::io::Error) -> Diagnostic {
-    Diagnostic::new(format!("cannot {doing}")).cause(error)
-}
-
-/// A descriptor of our own for `stream`; `None` when it was closed before we started.
-fn duplicate(stream: impl AsFd) -> Option<OwnedFd> {
-    stream.as_fd().try_clone_to_owned().ok()
-}
-
-/// Says how the machine ended, where its user would not know.
-fn end(outcome: &Outcome) -> Status {
-    terminal::leave();
-    match outcome {
-        Outcome::PoweredOff => Status::PoweredOff,
-        Outcome::Reset => Status::Reset,
-        Outcome::Panicked => {
-            eprintln!("error: the guest panicked\nhint: its console says why; on_panic=ignore lets it go on");
-            Status::Panicked
-        }
-        Outcome::Stopped => Status::Stopped,
-        Outcome::Failed(report) => {
-            eprintln!("error: the machine could not go on\n{report}");
-            Status::Failed
-        }
-    }
 }

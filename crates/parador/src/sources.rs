@@ -1,15 +1,25 @@
 //! Reading what describes a machine.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
+use std::path::Path;
 
 use parador_config::{Diagnostic, Diagnostics, Severity, Source, Tree};
+use parador_translate::{Format, Input, import_with};
 
 use crate::args::{Given, Request};
+use crate::handover;
 
 /// The most bytes of one file of keys.
 const MAX_FILE: u64 = 4 << 20;
+
+/// A file that was read.
+enum Contents<'a> {
+    Keys(Cow<'a, str>, Vec<u8>),
+    Tree(Tree),
+}
 
 /// Reads all that `request` names into one tree, and adds to `diagnostics` what is wrong with how it
 /// is written. `None` when something cannot be read.
@@ -23,7 +33,7 @@ pub(crate) fn read(request: &Request, diagnostics: &mut Diagnostics) -> Option<T
             Given::Option(..) | Given::Unset(..) | Given::Name(..) => continue,
         };
         match bytes {
-            Ok(bytes) => files.push((name, bytes)),
+            Ok(bytes) => files.extend(understood(given, name, bytes, diagnostics)),
             Err(e) => diagnostics.add(Severity::Error, || unreadable(&name, &e)),
         }
     }
@@ -35,17 +45,50 @@ pub(crate) fn read(request: &Request, diagnostics: &mut Diagnostics) -> Option<T
         .given
         .iter()
         .filter_map(|given| match given {
-            Given::File(..) | Given::Descriptor(..) => {
-                files.next().map(|(name, bytes)| Source::File { name, bytes })
-            }
+            Given::File(..) | Given::Descriptor(..) => files.next().map(|file| match file {
+                Contents::Keys(name, bytes) => Source::File { name, bytes },
+                Contents::Tree(tree) => Source::Tree(tree),
+            }),
             Given::Option(argument, text) => Some(Source::Option { argument: *argument, text }),
             Given::Unset(argument, key) => Some(Source::Unset { argument: *argument, key }),
             Given::Name(argument, text) => Some(Source::Name { argument: *argument, text }),
         })
         .collect();
     let (tree, found) = Tree::from_sources(&sources);
-    *diagnostics = found;
+    append(diagnostics, &found);
     Some(tree)
+}
+
+/// What the file `name` says. A file of keys is left for who puts all sources together.
+fn understood<'a>(
+    given: &Given,
+    name: Cow<'a, str>,
+    bytes: Vec<u8>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Contents<'a>> {
+    let format = match given {
+        Given::File(_, path) => match Path::new(path).extension().and_then(OsStr::to_str) {
+            Some("toml") => Format::Toml,
+            Some("json") => Format::Json,
+            _ => return Some(Contents::Keys(name, bytes)),
+        },
+        _ => return handover::read(&name, &bytes, diagnostics).map(Contents::Tree),
+    };
+    let load = |path: &Path| open(path.as_os_str());
+    match import_with(format, Input::Text { name: &name, bytes: &bytes }, &load) {
+        Ok(imported) => Some(Contents::Tree(imported.tree)),
+        Err(found) => {
+            append(diagnostics, &found);
+            None
+        }
+    }
+}
+
+/// Adds what was `found` to what has been before.
+pub(crate) fn append(diagnostics: &mut Diagnostics, found: &Diagnostics) {
+    for (severity, diagnostic) in found.shown() {
+        diagnostics.add(*severity, || diagnostic.clone());
+    }
 }
 
 fn open(path: &OsStr) -> io::Result<Vec<u8>> {

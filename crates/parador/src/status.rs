@@ -17,3 +17,11 @@ pub(crate) enum Status {
     /// Ended from outside without the guest's consent.
     Stopped = 5,
 }
+
+impl Status {
+    /// The status whose number is `code`.
+    pub(crate) fn of(code: i32) -> Option<Self> {
+        let all = [Self::PoweredOff, Self::Failed, Self::Usage, Self::Reset, Self::Panicked, Self::Stopped];
+        all.into_iter().find(|status| i32::from(*status as u8) == code)
+    }
+}

@@ -58,17 +58,48 @@ impl Tap {
     /// The name is no name, or the kernel refuses: no such device, no permission, another number of
     /// queues, in use.
     pub fn open(name: &str, queues: usize) -> Result<Vec<Tap>, TapError> {
+        Self::open_queues(name, queues, 0)
+    }
+
+    /// As [`Tap::open`], but an interface that is there already is in the way (`EBUSY`).
+    ///
+    /// # Errors
+    /// As [`Tap::open`].
+    pub fn make(name: &str, queues: usize) -> Result<Vec<Tap>, TapError> {
+        Self::open_queues(name, queues, libc::IFF_TUN_EXCL)
+    }
+
+    /// Takes open files of a macvtap interface (`/dev/tapN`), one for each queue.
+    ///
+    /// # Errors
+    /// One of them is something else.
+    pub fn from_macvtap(files: Vec<OwnedFd>) -> Result<Vec<Tap>, TapError> {
+        let flags = NEEDED | if files.len() > 1 { libc::IFF_MULTI_QUEUE } else { 0 };
+        let queue = |file: OwnedFd| {
+            let mut request = empty_request();
+            request.ifr_ifru.ifru_flags = flags as libc::c_short;
+            // SAFETY: TUNSETIFF takes an ifreq.
+            unsafe { sys::ioctl(file.as_fd(), libc::TUNSETIFF, &mut request) }.map_err(TapError::NotATap)?;
+            Self::from_fd(file)
+        };
+        files.into_iter().map(queue).collect()
+    }
+
+    fn open_queues(name: &str, queues: usize, exclusive: libc::c_int) -> Result<Vec<Tap>, TapError> {
         let mut name = name.to_owned();
         let mut taps = Vec::with_capacity(queues);
-        for _ in 0..queues.max(1) {
-            let tap = Self::open_queue(&name, queues > 1)?;
+        let multi_queue = if queues > 1 { libc::IFF_MULTI_QUEUE } else { 0 };
+        for index in 0..queues.max(1) {
+            // The first queue makes the interface, others join it.
+            let exclusive = if index == 0 { exclusive } else { 0 };
+            let tap = Self::open_queue(&name, NEEDED | multi_queue | exclusive)?;
             name.clone_from(&tap.name);
             taps.push(tap);
         }
         Ok(taps)
     }
 
-    fn open_queue(name: &str, multi_queue: bool) -> Result<Tap, TapError> {
+    fn open_queue(name: &str, flags: libc::c_int) -> Result<Tap, TapError> {
         let refused = |what: String| move |source| TapError::Refused(what, source);
         if name.is_empty() || name.len() > MAX_NAME_LEN || name.contains(['/', '\0']) {
             return Err(TapError::Name(name.to_owned()));
@@ -79,7 +110,7 @@ impl Tap {
         for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
             *to = from.cast_signed();
         }
-        let flags = NEEDED | if multi_queue { libc::IFF_MULTI_QUEUE } else { 0 };
+        // IFF_TUN_EXCL is the highest bit of the field.
         request.ifr_ifru.ifru_flags = flags as libc::c_short;
         // SAFETY: TUNSETIFF takes an ifreq.
         unsafe { sys::ioctl(device.as_fd(), libc::TUNSETIFF, &mut request) }
@@ -131,6 +162,16 @@ impl Tap {
         self.multi_queue
     }
 
+    /// Lets the user with this number open more queues of the interface.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn set_owner(&self, user: u32) -> Result<(), TapError> {
+        // SAFETY: TUNSETOWNER takes a number.
+        unsafe { sys::ioctl_value(self.as_fd(), libc::TUNSETOWNER, user.into()) }
+            .map_err(|source| TapError::Refused(format!("give TAP interface {} away", self.name), source))
+    }
+
     /// Tells the kernel which unfinished frames (`TUN_F_*`) may be given to us. For all queues.
     pub(crate) fn set_offload(&self, flags: libc::c_uint) -> io::Result<()> {
         // SAFETY: TUNSETOFFLOAD takes a number.
@@ -161,6 +202,12 @@ impl Tap {
         filter.count = addresses.len() as u16;
         // SAFETY: TUNSETTXFILTER takes a tun_filter followed by `count` addresses.
         unsafe { sys::ioctl(self.as_fd(), libc::TUNSETTXFILTER, &mut filter) }
+    }
+}
+
+impl From<Tap> for OwnedFd {
+    fn from(tap: Tap) -> Self {
+        tap.file.into()
     }
 }
 

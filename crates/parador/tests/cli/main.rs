@@ -4,7 +4,9 @@
 
 mod config;
 mod machine;
+mod network;
 mod payload;
+mod split;
 mod terminal;
 
 use std::io::Write;

@@ -13,13 +13,13 @@ use crate::machine::{kvm, place, read_until, wait};
 use crate::payload::Code;
 
 /// A pseudo-terminal: our end, and the one of the process.
-struct Terminal {
-    ours: File,
+pub(crate) struct Terminal {
+    pub(crate) ours: File,
     theirs: File,
 }
 
 impl Terminal {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // SAFETY: no pointers.
         let fd = unsafe { libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC) };
         assert!(fd >= 0);
@@ -37,7 +37,7 @@ impl Terminal {
     }
 
     /// Whether lines are edited and Ctrl-C is a signal, as they are at a terminal nobody touched.
-    fn is_cooked(&self) -> bool {
+    pub(crate) fn is_cooked(&self) -> bool {
         // SAFETY: all zeroes is a value of this plain data.
         let mut modes: libc::termios = unsafe { std::mem::zeroed() };
         // SAFETY: the structure outlives the call.
@@ -48,7 +48,7 @@ impl Terminal {
     }
 
     /// Starts `parador run vm.conf` with this as its terminal.
-    fn run(&self, place: &Place) -> Child {
+    pub(crate) fn run(&self, place: &Place) -> Child {
         self.start(&mut place.command(&["run", "vm.conf"]))
     }
 
