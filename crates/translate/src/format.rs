@@ -12,6 +12,7 @@ use crate::crosvm;
 use crate::firecracker;
 use crate::flat;
 use crate::keys::Fate;
+use crate::libvirt;
 use crate::qemu;
 use crate::structured::{self, Syntax};
 
@@ -40,6 +41,8 @@ pub enum Format {
     CrosvmArgs,
     /// The command line of QEMU.
     QemuArgs,
+    /// libvirt's domain XML.
+    LibvirtXml,
 }
 
 /// What is read.
@@ -152,6 +155,7 @@ pub fn import_with(format: Format, input: Input<'_>, load: Load<'_>) -> Result<I
         Format::FcJson => firecracker::import(input),
         Format::CrosvmArgs => crosvm::import(input),
         Format::QemuArgs => qemu::import(input),
+        Format::LibvirtXml => libvirt::import(input),
     }
 }
 
@@ -174,6 +178,7 @@ pub fn export(format: Format, tree: &Tree) -> Result<Exported, Diagnostics> {
         Format::FcJson => firecracker::export(tree),
         Format::CrosvmArgs => crosvm::export(tree),
         Format::QemuArgs => qemu::export(tree),
+        Format::LibvirtXml => libvirt::export(tree),
     }
 }
 
@@ -191,6 +196,7 @@ impl Format {
         Self::FcJson,
         Self::CrosvmArgs,
         Self::QemuArgs,
+        Self::LibvirtXml,
     ];
 
     /// The word for it on a command line.
@@ -208,6 +214,7 @@ impl Format {
             Self::FcJson => "fc-json",
             Self::CrosvmArgs => "crosvm-args",
             Self::QemuArgs => "qemu-args",
+            Self::LibvirtXml => "libvirt-xml",
         }
     }
 
@@ -236,6 +243,7 @@ impl Format {
             Self::FcJson => firecracker::FATES,
             Self::CrosvmArgs => crosvm::FATES,
             Self::QemuArgs => qemu::FATES,
+            Self::LibvirtXml => libvirt::FATES,
         }
     }
 }

@@ -30,6 +30,7 @@ mod format;
 mod guess;
 mod json;
 mod keys;
+mod libvirt;
 mod parts;
 mod qemu;
 mod reading;

@@ -32,6 +32,7 @@ const SUBSET: Subset = Subset {
     // What bhyve is always told.
     always: &[("name", "vm"), ("console", "stdio")],
     named: false,
+    own: false,
     ordered: false,
 };
 

@@ -18,17 +18,25 @@ pub(crate) struct Subset {
     pub(crate) value: fn(&Key, Option<&str>) -> Option<BoxedStrategy<String>>,
     /// Keys that a tree has to have, with their values.
     pub(crate) always: &'static [(&'static str, &'static str)],
-    /// Whether devices, and keys of the user, have names of their own; if not, devices are disk0,
-    /// disk1, net0 …
+    /// Whether devices have names of their own; if not, they are disk0, disk1, net0 …
     pub(crate) named: bool,
+    /// Whether there are keys of the user.
+    pub(crate) own: bool,
     /// Whether the order of the devices comes back too.
     pub(crate) ordered: bool,
 }
 
 impl Subset {
     /// Every key of the table, keys of the user, and any text where text is taken.
-    pub(crate) const ALL: Self =
-        Self { models: &[], key: |_, _| true, value: |_, _| None, always: &[], named: true, ordered: true };
+    pub(crate) const ALL: Self = Self {
+        models: &[],
+        key: |_, _| true,
+        value: |_, _| None,
+        always: &[],
+        named: true,
+        own: true,
+        ordered: true,
+    };
 }
 
 /// The default name of a device, without its number.
@@ -157,7 +165,7 @@ pub(crate) fn trees(subset: &Subset) -> impl Strategy<Value = Tree> {
     let models = if subset.models.is_empty() { all() } else { subset.models.to_vec() };
     let devices = vec(select(models).prop_flat_map(move |model| device(subset, model)), 0..6);
     let own = vec(("[a-z0-9_-]{1,5}(\\.[a-z0-9_-]{1,5}){0,2}", text(40)), 0..3);
-    let own = if subset.named { own.boxed() } else { Just(Vec::new()).boxed() };
+    let own = if subset.own { own.boxed() } else { Just(Vec::new()).boxed() };
     (machine(&subset), devices, own).prop_map(move |(machine, devices, own)| {
         let mut tree = Tree::default();
         let mut set = |key: &str, value: &str| {

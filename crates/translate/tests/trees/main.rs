@@ -8,6 +8,7 @@
 mod bhyve;
 mod flat;
 mod generate;
+mod libvirt;
 mod qemu;
 mod structured;
 mod vmms;

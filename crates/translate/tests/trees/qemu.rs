@@ -33,6 +33,7 @@ const SUBSET: Subset = Subset {
     // What QEMU has to be told, as its defaults are others.
     always: &[("memory.size", "1G"), ("console", "pty")],
     named: false,
+    own: false,
     // Devices with an address come first.
     ordered: false,
 };

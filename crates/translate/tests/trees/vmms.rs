@@ -148,6 +148,7 @@ const CLOUD_HYPERVISOR: Subset = Subset {
     value: values,
     always: &[("device.rng0.model", "virtio-rnd")],
     named: false,
+    own: false,
     ordered: false,
 };
 
@@ -202,6 +203,7 @@ const FIRECRACKER: Subset = Subset {
     },
     always: &[],
     named: false,
+    own: false,
     ordered: false,
 };
 
@@ -286,6 +288,7 @@ const CROSVM: Subset = Subset {
     },
     always: &[],
     named: false,
+    own: false,
     ordered: false,
 };
 
