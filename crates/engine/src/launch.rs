@@ -157,6 +157,7 @@ fn shape(plan: &Plan, keys: &Checked, serial: Option<SerialLine>) -> Result<Shap
         shared: plan.memory.shared,
         transparent_huge_pages: plan.memory.transparent_huge_pages,
         prefault: plan.memory.prefault,
+        locked: plan.memory.wired,
     };
     let Processors { sockets, cores, threads } = plan.processors;
     let topology = Topology::new(sockets, cores, threads).map_err(|e| {
@@ -167,12 +168,17 @@ fn shape(plan: &Plan, keys: &Checked, serial: Option<SerialLine>) -> Result<Shap
     let on_reset = if plan.reboot { OnReset::Restart } else { OnReset::Stop };
     let on_panic = if plan.stop_on_panic { OnPanic::Stop } else { OnPanic::Continue };
     let nodes = plan.domains.iter().map(|domain| NumaNode { memory: domain.size, cpus: domain.cpus.clone() });
-    Ok(Shape { kvm, topology, memory, nodes: nodes.collect(), serial, on_reset, on_panic })
+    let affinity = plan.affinity.clone();
+    Ok(Shape { kvm, topology, memory, nodes: nodes.collect(), affinity, serial, on_reset, on_panic })
 }
 
 pub(crate) fn machine_error(keys: &Checked, error: &parador_machine::Error) -> Diagnostic {
     use parador_machine::{Error as Machine, KvmError, MemoryError};
     let key = match error {
+        Machine::Affinity { index, .. } => {
+            let hint = Some("`nproc` counts those there are; they are numbered from 0".to_owned());
+            return about(keys, &format!("vcpu.{index}.cpuset"), error, hint);
+        }
         Machine::Kvm(KvmError::TooManyProcessors { .. }) => "cpus",
         Machine::Memory(MemoryError::NoHugePages { .. }) => "memory.backing",
         Machine::Memory(_) | Machine::Tables(_) => "memory.size",
@@ -257,6 +263,13 @@ mod tests {
             MemoryError::NoHugePages { pages: 128, page_size: 2 << 20, source },
         );
         assert!(huge.contains("web.conf:1:16") && huge.contains("nr_hugepages"), "{huge}");
+    }
+
+    #[test]
+    fn a_processor_that_cannot_be_pinned_names_its_key() {
+        let error = Error::Affinity { index: 1, source: io::ErrorKind::InvalidInput.into() };
+        let text = said("cpus=2\nvcpu.1.cpuset=1000\n", error);
+        assert!(text.contains("web.conf:2:15") && text.contains("nproc"), "{text}");
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub struct Plan {
     pub uuid: Option<[u8; 16]>,
     /// How its processors sit together.
     pub processors: Processors,
+    /// Processors of the host that some of them run on, by index.
+    pub affinity: BTreeMap<u32, Vec<u32>>,
     /// Its memory.
     pub memory: Memory,
     /// Its NUMA domains; empty for a machine that has none.
@@ -59,6 +61,8 @@ pub struct Memory {
     pub transparent_huge_pages: bool,
     /// Whether all of it is allocated before the guest starts.
     pub prefault: bool,
+    /// Whether it is locked in the host's.
+    pub wired: bool,
 }
 
 /// What memory is made of.
@@ -111,12 +115,17 @@ impl Plan {
         keys.judge_support(diagnostics);
         let mut check = Check { keys, diagnostics };
         let processors = processors(&mut check);
+        let affinity = affinity(&mut check, processors);
         let memory = memory(&mut check);
         let domains = domains(&mut check, processors, memory);
         let boot = boot(&mut check);
         let kvm = check.descriptor("kvm.fd");
         let console = keys.endpoint("console").unwrap_or(Endpoint::None);
         let devices = device::plan(&mut check, &console);
+        if memory.wired && devices.iter().any(|device| matches!(device.model, Model::Balloon(_))) {
+            let hint = "leave the balloon out, or do not lock the memory";
+            check.error("memory.wired", "a balloon cannot take back memory that is locked", hint);
+        }
         let uuid = keys
             .value("uuid")
             .and_then(|value| if let Value::Uuid(uuid) = value { Some(uuid) } else { None });
@@ -124,6 +133,7 @@ impl Plan {
             name: keys.text("name").unwrap_or_default(),
             uuid,
             processors,
+            affinity,
             memory,
             domains,
             boot: boot?,
@@ -201,6 +211,24 @@ impl Processors {
     }
 }
 
+/// Where processors run, of those that do not run anywhere.
+fn affinity(check: &mut Check<'_>, processors: Processors) -> BTreeMap<u32, Vec<u32>> {
+    let keys = check.keys;
+    let mut affinity = BTreeMap::new();
+    for number in keys.children("vcpu") {
+        let key = format!("vcpu.{number}.cpuset");
+        match (number.parse().ok().filter(|index| *index < processors.count()), keys.value(&key)) {
+            (Some(index), Some(Value::Cpus(cpus))) => drop(affinity.insert(index, cpus)),
+            (Some(_), _) => {}
+            (None, _) => {
+                let hint = format!("this machine has processors 0 to {}", processors.count() - 1);
+                check.error(&key, format!("there is no processor {number}"), hint);
+            }
+        }
+    }
+    affinity
+}
+
 fn memory(check: &mut Check<'_>) -> Memory {
     let keys = check.keys;
     let page = keys.int("memory.page_size");
@@ -225,6 +253,7 @@ fn memory(check: &mut Check<'_>) -> Memory {
         shared: keys.bool("memory.shared"),
         transparent_huge_pages: keys.bool("memory.thp"),
         prefault: keys.bool("memory.prefault"),
+        wired: keys.bool("memory.wired"),
     }
 }
 

@@ -185,6 +185,13 @@ fn interfaces_that_cannot_be() {
 }
 
 #[test]
+fn processors_may_be_pinned() {
+    let plan = decided("cpus=4\nvcpu.0.cpuset=1\nvcpu.3.cpuset=0,2-3\n");
+    assert_eq!(plan.affinity.into_iter().collect::<Vec<_>>(), [(0, vec![1]), (3, vec![0, 2, 3])]);
+    refused("pinning", "boot.kernel=k\nvcpu.1.cpuset=0\nmemory.wired=true\ndevice.b.model=virtio-balloon\n");
+}
+
+#[test]
 fn domains_are_the_whole_machine() {
     let plan = decided(
         "cpus=4\nmemory.size=1G\ndomains.0.size=256M\ndomains.0.cpus=0,2\ndomains.1.size=768M\ndomains.1.cpus=1,3\n",

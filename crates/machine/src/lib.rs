@@ -48,6 +48,7 @@
 
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test stops at the first surprise"))]
 
+mod affinity;
 mod board;
 pub mod bus;
 mod kvm;

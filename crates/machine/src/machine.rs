@@ -54,6 +54,16 @@ pub enum Error {
     /// There is nothing to boot.
     #[error("the machine has nothing to boot: it was given no kernel")]
     NothingToBoot,
+    /// A processor cannot run where [`Shape::affinity`] says.
+    #[error(
+        "processor {index} cannot run there: the host, or what this process may use of it, has no such processor"
+    )]
+    Affinity {
+        /// Which of the guest's processors.
+        index: u32,
+        /// What the host said.
+        source: io::Error,
+    },
     /// It has ended.
     #[error("the machine has ended")]
     Ended,
@@ -78,6 +88,7 @@ impl Error {
             | Self::Tables(_)
             | Self::Attach(_)
             | Self::NothingToBoot
+            | Self::Affinity { .. }
             | Self::Ended
             | Self::Host { .. } => None,
         }

@@ -2,14 +2,16 @@
 
 #![expect(unsafe_code, reason = "sends a thread a signal")]
 
-use std::io;
+use std::collections::BTreeMap;
 use std::os::unix::thread::JoinHandleExt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use crate::affinity::within;
 use crate::board::Buses;
 use crate::bus::Effect;
+use crate::machine::Error;
 use crate::vcpu::{Exit, Fault, Vcpu, enable_kicks, kick_signal};
 
 /// Enough for a device's register access in a debug build, with a log event's formatting in it.
@@ -34,25 +36,31 @@ impl Processors {
     /// on the processor's thread, and says whether that goes on.
     pub(crate) fn start(
         vcpus: Vec<Vcpu>,
+        affinity: &BTreeMap<u32, Vec<u32>>,
         buses: &Arc<Buses>,
         held: bool,
         on_stop: impl Fn(&Vcpu, Stop) -> bool + Clone + Send + 'static,
-    ) -> io::Result<Self> {
-        enable_kicks()?;
+    ) -> Result<Self, Error> {
+        enable_kicks().map_err(Error::host("start a processor's thread"))?;
         let order = if held { Order::Hold } else { Order::Run };
         let gate = Arc::new(Gate::new(order, vcpus.len()));
         let mut processors = Self { gate, threads: Vec::with_capacity(vcpus.len()) };
         for mut vcpu in vcpus {
             let (gate, buses, on_stop) = (Arc::clone(&processors.gate), Arc::clone(buses), on_stop.clone());
-            let thread = thread::Builder::new()
-                .name(format!("vcpu{}", vcpu.index()))
-                .stack_size(STACK_BYTES)
-                .spawn(move || {
+            let index = vcpu.index();
+            let builder = thread::Builder::new().name(format!("vcpu{index}")).stack_size(STACK_BYTES);
+            let start = || {
+                builder.spawn(move || {
                     vcpu.settle();
                     run(&mut vcpu, &gate, &buses, &on_stop);
                     vcpu.unsettle();
                     gate.leave();
-                });
+                })
+            };
+            let thread = match affinity.get(&index) {
+                Some(cpus) => within(cpus, start).map_err(|source| Error::Affinity { index, source }),
+                None => start().map_err(Error::host("start a processor's thread")),
+            };
             match thread {
                 Ok(thread) => processors.threads.push(thread),
                 Err(error) => {

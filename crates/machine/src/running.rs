@@ -164,8 +164,10 @@ impl Inner {
     ) -> Result<Processors, Error> {
         self.core.set_up(&vcpus, entry)?;
         let inner = Arc::clone(self);
-        Processors::start(vcpus, &self.core.board.buses, held, move |vcpu, stop| inner.on_stop(vcpu, stop))
-            .map_err(Error::host("start a processor's thread"))
+        let Core { shape, board, .. } = &self.core;
+        Processors::start(vcpus, &shape.affinity, &board.buses, held, move |vcpu, stop| {
+            inner.on_stop(vcpu, stop)
+        })
     }
 
     /// On a processor's thread: what its stop means for the machine, and whether it goes on.

@@ -1,5 +1,6 @@
 //! What a machine is to be, before it is one.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -20,6 +21,8 @@ pub struct Shape {
     pub memory: MemoryShape,
     /// NUMA nodes, whose memory adds up to all of it; none, and the guest is not told of any.
     pub nodes: Vec<NumaNode>,
+    /// Processors of the host that a processor, by index, runs on. One that is not here runs on any.
+    pub affinity: BTreeMap<u32, Vec<u32>>,
     /// The first serial port (COM1); none, when there is nobody at its other end.
     pub serial: Option<SerialLine>,
     /// What happens when the guest asks to be reset.
@@ -148,6 +151,7 @@ impl Shape {
             topology: Topology::new(1, 1, 1).expect("the least there can be"),
             memory: MemoryShape::new(bytes),
             nodes: Vec::new(),
+            affinity: BTreeMap::new(),
             serial: None,
             on_reset: OnReset::default(),
             on_panic: OnPanic::default(),

@@ -57,7 +57,6 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Cpus,
         "Processors of the host that one processor of the guest, counted from 0, may run on.",
     )
-    .refused("processors cannot be pinned yet; leave it out")
     .bhyve("-p")
     .cloud_hypervisor("--cpus affinity=")
     .crosvm("--cpu-affinity")

@@ -68,7 +68,6 @@ pub(super) const KEYS: &[Key] = &[
         .libvirt("memoryBacking/allocation"),
     switch("memory.wired", "Whether the guest's memory is locked in the host's (mlock).")
         .or("false")
-        .only(&["false"], "memory cannot be locked yet; memory.prefault=true allocates it")
         .bhyve("-S")
         .qemu("-overcommit mem-lock=")
         .crosvm("--lock-guest-memory")

@@ -65,6 +65,27 @@ fn a_guest_that_never_leaves_is_stopped_from_outside() {
 }
 
 #[test]
+fn a_processor_runs_where_it_was_told_to() {
+    let allowed = |status: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t"));
+        line.unwrap_or_default().to_owned()
+    };
+    let all = allowed(&std::fs::read_to_string("/proc/self/status").unwrap());
+    let last = all.rsplit([',', '-']).next().unwrap().to_owned();
+    let affinity = [(0, vec![last.parse().unwrap()])].into();
+    let Some(guest) = start_in(Shape { affinity, ..shape() }, Code::new().print("x").spin()) else { return };
+    guest.expect("x");
+    let pinned = std::fs::read_dir("/proc/self/task").unwrap().any(|task| {
+        let read =
+            |name| std::fs::read_to_string(task.as_ref().unwrap().path().join(name)).unwrap_or_default();
+        read("comm") == "vcpu0\n" && allowed(&read("status")) == last
+    });
+    guest.machine.stop();
+    assert_eq!(guest.machine.wait(), Outcome::Stopped);
+    assert!(pinned, "it may run on {all}");
+}
+
+#[test]
 fn a_guest_that_halts_for_ever_is_stopped_from_outside() {
     let Some(guest) = start(Code::new().print("x").hlt().spin()) else { return };
     guest.expect("x");
