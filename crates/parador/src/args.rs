@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use parador_config::Dump;
 
@@ -18,6 +19,11 @@ pub(crate) enum Command {
     Run(Request),
     /// `parador config`, with the words after it.
     Config(Vec<OsString>),
+    /// A machine that the words from number `first` on describe, in bhyve's way.
+    Bhyve {
+        /// The first of bhyve's own words.
+        first: usize,
+    },
 }
 
 /// What there is help on.
@@ -74,9 +80,15 @@ pub(crate) enum Given {
 
 /// Parses `arguments`, the program's name first. The error is what to print.
 pub(crate) fn parse(arguments: &[OsString]) -> Result<Command, String> {
+    if arguments.first().is_some_and(|name| Path::new(name).file_name() == Some(OsStr::new("bhyve"))) {
+        return Ok(Command::Bhyve { first: 1 });
+    }
     let Some(verb) = arguments.get(1) else { return Ok(Command::Help(Topic::Short)) };
     match verb.to_str() {
-        Some("vmm") => machine(arguments, false),
+        Some("vmm") => match compat(arguments)? {
+            Some(command) => Ok(command),
+            None => machine(arguments, false),
+        },
         Some("run") => machine(arguments, true),
         Some("config") => Ok(Command::Config(arguments[2..].to_vec())),
         Some("help") => topic(&arguments[2..]),
@@ -100,6 +112,20 @@ fn topic(words: &[OsString]) -> Result<Command, String> {
             ))
         }
         _ => Err(wrong("there is no help on that", "parador --help")),
+    }
+}
+
+/// Whose command line follows `vmm`, if it is not our own.
+fn compat(arguments: &[OsString]) -> Result<Option<Command>, String> {
+    let Some(word) = arguments.get(2).and_then(|word| word.to_str()) else { return Ok(None) };
+    let (whose, first) = match word.strip_prefix("--compat") {
+        Some("") => (arguments.get(3).and_then(|word| word.to_str()), 4),
+        Some(rest) if rest.starts_with('=') => (rest.strip_prefix('='), 3),
+        Some(_) | None => return Ok(None),
+    };
+    match whose {
+        Some("bhyve") => Ok(Some(Command::Bhyve { first })),
+        _ => Err(wrong("--compat takes the command line of bhyve only", "parador vmm --help")),
     }
 }
 
@@ -276,7 +302,7 @@ mod tests {
                         _ if !option.takes_a_word() => "",
                         _ => option.choices.first().copied().unwrap_or("x=y"),
                     };
-                    let parsed = parsed(&format!("parador {command} x {name} {value}"));
+                    let parsed = parsed(&format!("parador {command} {name} {value} x"));
                     assert!(parsed.is_ok(), "{command} {name}: {parsed:?}");
                 }
             }
@@ -293,6 +319,16 @@ mod tests {
         }
         for wrong in ["vmm --dry-run web", "run --dry-run=x web"] {
             assert!(parsed(&format!("parador {wrong}")).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_command_line_of_bhyve_is_left_alone() {
+        assert_eq!(parsed("parador vmm --compat bhyve -c 2 vm"), Ok(Command::Bhyve { first: 4 }));
+        assert_eq!(parsed("parador vmm --compat=bhyve -h"), Ok(Command::Bhyve { first: 3 }));
+        assert_eq!(parsed("/usr/sbin/bhyve vmm -c 2"), Ok(Command::Bhyve { first: 1 }));
+        for wrong in ["--compat", "--compat=qemu", "--compat xen", "-c --compat"] {
+            assert!(parsed(&format!("parador vmm {wrong}")).is_err(), "{wrong}");
         }
     }
 

@@ -28,6 +28,7 @@ line or the configuration is wrong, 3 the guest reset itself (on_reset=stop),
 
 const VMM: &str = "\
 Usage: parador vmm [-k FILE]... [-o KEY=VALUE]... [--] [NAME]
+       parador vmm --compat bhyve [OPTION OF BHYVE]... NAME
 
 Runs the machine that the files and options describe, until it ends. Nothing is
 read from a terminal but the guest's own input, and no terminal is changed.

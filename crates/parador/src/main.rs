@@ -3,6 +3,7 @@
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test stops at the first surprise"))]
 
 mod args;
+mod bhyve;
 mod config;
 mod control;
 mod handover;
@@ -33,12 +34,13 @@ fn main() {
         Ok(Command::Version) => print(concat!("parador ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Config(words)) => config::run(&words),
         Ok(Command::Run(request)) => run::run(&request),
+        Ok(Command::Bhyve { first }) => process::exit(bhyve::run(&arguments, first)),
         Err(wrong) => {
             eprint!("{wrong}");
             Status::Usage
         }
     };
-    process::exit(status)
+    process::exit(status as u8)
 }
 
 /// Prints what was asked for. A reader who went away (a pager, `head`) is no failure.

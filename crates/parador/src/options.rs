@@ -59,6 +59,15 @@ pub(crate) const OPTIONS: &[Opt] = &[
     },
     opt(&["run", "vmm"], &["--dump-secrets"], "", "Prints the values of secret keys, too."),
     Opt {
+        choices: &["bhyve"],
+        ..opt(
+            &["vmm"],
+            &["--compat"],
+            "bhyve",
+            "Takes all that follows as a command line of bhyve; it comes first. See bhyve(8).",
+        )
+    },
+    Opt {
         choices: &["text", "json"],
         ..opt(
             &["run", "vmm", "config check"],

@@ -4,8 +4,6 @@
 
 use std::io::Write;
 
-use crate::status::Status;
-
 /// Has all threads allocate from one heap. A heap for each costs it memory and two system calls, and
 /// none allocates where time matters.
 pub(crate) fn share_one_heap() {
@@ -18,8 +16,8 @@ pub(crate) fn share_one_heap() {
 
 /// Ends the process at once: the kernel takes down a virtual machine faster than we could, and
 /// whoever waits for the status need not wait for that.
-pub(crate) fn exit(status: Status) -> ! {
+pub(crate) fn exit(status: u8) -> ! {
     let _ = std::io::stdout().flush();
     // SAFETY: ends the process; no destructor of ours holds anything a process exit does not release.
-    unsafe { libc::_exit(i32::from(status as u8)) }
+    unsafe { libc::_exit(i32::from(status)) }
 }

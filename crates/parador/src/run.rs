@@ -29,6 +29,11 @@ pub(crate) fn run(request: &Request) -> Status {
     if let Some(form) = request.dump.or_else(|| asks_for_dump(&tree)) {
         return dump(&tree, form, request, diagnostics);
     }
+    machine(tree, request, diagnostics)
+}
+
+/// Runs the machine that `tree` describes, and says how it ended.
+pub(crate) fn machine(tree: Tree, request: &Request, mut diagnostics: Diagnostics) -> Status {
     let keys = tree.check(&mut diagnostics);
     let plan = Plan::new(&keys, &mut diagnostics);
     // What a program wrote it has judged: `parador run` has given its warnings already.

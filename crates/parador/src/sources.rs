@@ -91,7 +91,8 @@ pub(crate) fn append(diagnostics: &mut Diagnostics, found: &Diagnostics) {
     }
 }
 
-fn open(path: &OsStr) -> io::Result<Vec<u8>> {
+/// All of a file.
+pub(crate) fn open(path: &OsStr) -> io::Result<Vec<u8>> {
     limited(File::open(path)?)
 }
 

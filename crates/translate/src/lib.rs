@@ -21,7 +21,7 @@
 
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test stops at the first surprise"))]
 
-mod bhyve;
+pub mod bhyve;
 mod cloud_hypervisor;
 mod crosvm;
 mod firecracker;

@@ -102,12 +102,12 @@ impl Hub<'_> {
     }
 
     fn machine(&mut self, path: &str, leaf: &Leaf, referred: &BTreeSet<String>) {
-        let key = if path == "lpc.com1.path" { "console" } else { path };
-        let known = keys::ALL.iter().any(|known| known.matches(key))
+        let known = path == "lpc.com1.path"
+            || keys::ALL.iter().any(|known| known.matches(path))
             || referred.contains(path)
             || path.starts_with("var.");
         if known {
-            self.set(key, &leaf.value, &leaf.origin);
+            self.set(path, &leaf.value, &leaf.origin);
         } else {
             self.option(path, leaf);
         }
@@ -122,17 +122,21 @@ impl Hub<'_> {
         };
         let field = part();
         let node = format!("pci.{bus}.{slot}.{function}");
-        let default = format!("pci-{bus}-{slot}-{function}");
-        let id = self.ids.get(&node).unwrap_or(&default);
-        let prefix = format!("device.{id}");
-        let model = leaves.value(&format!("{node}.device"));
-        if self.tree.setting(&format!("{prefix}.addr")).is_none() {
-            let device = leaves.leaf(&format!("{node}.device"));
-            let origin = &device.unwrap_or(leaf).origin;
-            if let Some(device) = device {
-                self.set(&format!("{prefix}.model"), &device.value, origin);
+        // A device without a name is spelt as bhyve does; the tree knows what that means.
+        let (prefix, kind) = match self.ids.get(&node) {
+            Some(id) => (format!("device.{id}"), "model"),
+            None => (node.clone(), "device"),
+        };
+        let device = leaves.leaf(&format!("{node}.device"));
+        let model = device.map(|device| device.value.as_str());
+        if let Some(device) = device
+            && self.tree.setting(&format!("{prefix}.{kind}")).is_none()
+        {
+            self.set(&format!("{prefix}.{kind}"), &device.value, &device.origin);
+            if kind == "model" {
+                let place = format!("{bus}:{slot}.{function}");
+                self.set(&format!("{prefix}.addr"), &place, &device.origin);
             }
-            self.set(&format!("{prefix}.addr"), &format!("{bus}:{slot}.{function}"), origin);
         }
         let named = |field: &str| leaves.value(&format!("{node}.{field}"));
         match names::field_in(model.unwrap_or_default(), field, &leaf.value, named) {

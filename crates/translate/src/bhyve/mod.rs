@@ -120,10 +120,61 @@ pub(crate) const FATES: &[(&str, Fate)] = &[
 
 /// Reads a command line.
 pub(crate) fn import_args(input: Input<'_>, load: Load<'_>) -> Result<Imported, Diagnostics> {
-    let words = words::arguments(input, &["bhyve"])?;
-    let mut reading = Reading::default();
-    reading.arguments(&words, load);
-    finish(reading)
+    CommandLine::read(input, load).map(CommandLine::machine)
+}
+
+/// A command line of bhyve's, read by bhyve's rules: for who takes bhyve's place.
+#[derive(Debug)]
+pub struct CommandLine(Reading);
+
+impl CommandLine {
+    /// Reads `input`; files that it names come through `load`.
+    ///
+    /// # Errors
+    ///
+    /// All that bhyve would refuse, with places.
+    pub fn read(input: Input<'_>, load: Load<'_>) -> Result<Self, Diagnostics> {
+        let words = words::arguments(input, &["bhyve"])?;
+        let mut reading = Reading::default();
+        reading.arguments(&words, load);
+        if reading.diagnostics.errors() > 0 { Err(reading.diagnostics) } else { Ok(Self(reading)) }
+    }
+
+    /// Whether it asks for help only (`-h`).
+    #[must_use]
+    pub fn asks_for_help(&self) -> bool {
+        self.0.help
+    }
+
+    /// What bhyve prints if `config.dump` is true, and then ends with status 1: every key as it was
+    /// given, without expanding anything.
+    #[must_use]
+    pub fn dump(&self) -> Option<String> {
+        /// What bhyve sets before it reads the command line.
+        const DEFAULTS: &[(&str, &str)] = &[
+            ("acpi_tables", "true"),
+            ("acpi_tables_in_memory", "true"),
+            ("memory.size", "256M"),
+            ("x86.strictmsr", "true"),
+            ("x86.verbosemsr", "false"),
+            ("lpc.fwcfg", "bhyve"),
+        ];
+        let leaves = &self.0.leaves;
+        let asked = leaves.value("config.dump")?.to_ascii_lowercase();
+        if !["true", "on", "yes", "1"].contains(&asked.as_str()) {
+            return None;
+        }
+        let unset = DEFAULTS.iter().filter(|(path, _)| leaves.leaf(path).is_none());
+        let defaults = unset.map(|(path, value)| format!("{path}={value}\n"));
+        let set = leaves.in_order().into_iter().map(|(path, leaf)| format!("{path}={}\n", leaf.value));
+        Some(defaults.chain(set).collect())
+    }
+
+    /// The machine that it describes, in our keys.
+    #[must_use]
+    pub fn machine(self) -> Imported {
+        hub::tree(self.0, &BTreeMap::new())
+    }
 }
 
 /// Reads a file of keys, or each word as one line of it.

@@ -34,7 +34,7 @@ const VALUED: &str = "cfGKklmnoprsU";
 
 /// What was read so far.
 #[derive(Debug, Default)]
-pub(crate) struct Reading {
+pub(super) struct Reading {
     /// bhyve's tree.
     pub(super) leaves: Leaves,
     /// Options that set nothing in it, one word each.
@@ -43,6 +43,8 @@ pub(crate) struct Reading {
     pub(super) losses: Vec<Loss>,
     /// What nobody can take.
     pub(super) diagnostics: Diagnostics,
+    /// Whether bhyve is asked for help.
+    pub(super) help: bool,
 }
 
 impl Reading {
@@ -94,6 +96,7 @@ impl Reading {
         if let Some((_, path, value)) = FLAGS.iter().find(|(known, ..)| *known == letter) {
             self.set(path, value, &word.origin);
         } else if letter == 'h' {
+            self.help = true;
             self.lose(format!("-{letter}"), "it asks bhyve for help", &word.origin);
         } else if letter != 'I' {
             let wrong =
