@@ -20,6 +20,7 @@ pub fn test() -> Result<u8> {
         &[Need::Test, Need::Guest]
     })?;
     guest::guest()?;
+    guest::domain_schema()?;
 
     let mut tally = Tally::default();
     if command::output(command::cargo().args(["nextest", "--version"])).is_ok() {

@@ -4,6 +4,7 @@ mod apt;
 mod initramfs;
 mod kernel;
 mod rootfs;
+mod schema;
 mod tools;
 
 use anyhow::Result;
@@ -11,6 +12,7 @@ use anyhow::Result;
 pub use initramfs::{archive, busybox, initramfs, poweroff};
 pub use kernel::{Kernel, kernel};
 pub use rootfs::rootfs;
+pub use schema::domain_schema;
 pub use tools::{Need, ensure};
 
 /// Makes everything that is not there yet and says where it lies.

@@ -32,7 +32,7 @@ const GUEST_TOOLS: &[(&str, &str)] = &[
     ("dpkg-deb", "dpkg"),
 ];
 
-const TEST_TOOLS: &[(&str, &str)] = &[("groff", "groff-base")];
+const TEST_TOOLS: &[(&str, &str)] = &[("groff", "groff-base"), ("xmllint", "libxml2-utils")];
 
 /// Installs what `needs` asks for and the machine has not; as a user, says what to install.
 pub fn ensure(needs: &[Need]) -> Result<()> {

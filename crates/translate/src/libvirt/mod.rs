@@ -63,6 +63,8 @@ mod tests {
             ("log.level", "info"),
             ("memory.size", "much"),
             ("cpus", "many"),
+            ("boot.cmdline", "a\u{1}b"),
+            ("boot.initrd", "/a\n/b"),
             ("device.a.model", "virtio-balloon"),
             ("device.b.model", "virtio-balloon"),
             ("device.c.model", "virtio-scsi"),
@@ -85,6 +87,8 @@ mod tests {
             "log.level",
             "memory.size",
             "cpus",
+            "boot.cmdline",
+            "boot.initrd",
             "device.b.model",
             "device.c.model",
             "device.d.model",
@@ -98,7 +102,17 @@ mod tests {
         ] {
             assert!(lost.contains(&key), "{key} is not in {lost:?}");
         }
-        assert_eq!(lost.len(), 13, "{lost:?}");
+        assert_eq!(lost.len(), 15, "{lost:?}");
+    }
+
+    #[test]
+    fn numbers_are_written_in_decimal() {
+        let mut tree = parador_config::Tree::default();
+        for (key, value) in [("cpus", "0x10"), ("device.a.model", "virtio-net"), ("device.a.queues", "0x2")] {
+            tree.set(key, value.to_owned(), parador_config::Origin::Argument(1));
+        }
+        let written = export(Format::LibvirtXml, &tree).unwrap().output.to_string();
+        assert!(written.contains("<vcpu>16</vcpu>") && written.contains("queues='2'"), "{written}");
     }
 
     #[test]

@@ -374,7 +374,7 @@ fn inner<'e>(error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'static) {
 }
 
 /// Whether `c` may be in a document (XML 1.0, 2.2).
-fn is_character(c: char) -> bool {
+pub(super) fn is_character(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r')
         || (c >= ' ' && !matches!(c, '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}'))
 }

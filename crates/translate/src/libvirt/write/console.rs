@@ -9,7 +9,7 @@ const SERIAL: &[&str] = &["console", "lpc.com2.path", "lpc.com3.path", "lpc.com4
 /// Adds the serial ports.
 pub(super) fn write_serial(domain: &mut Domain<'_>, devices: &mut Element) {
     for (port, key) in SERIAL.iter().enumerate() {
-        let Some(endpoint) = domain.keys.take(key) else { continue };
+        let Some(endpoint) = domain.value(key) else { continue };
         match connected(Element::new("serial"), endpoint) {
             Some(serial) => {
                 let target = Element::new("target").with("type", "isa-serial").with("port", port.to_string());

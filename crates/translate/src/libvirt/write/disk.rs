@@ -110,8 +110,8 @@ pub(super) fn write(domain: &mut Domain<'_>, id: &str, model: &str) -> Result<El
             Some(_) => domain.lose(id, "aio", "there are threads and io_uring"),
             None => {}
         }
-        domain.attr(&mut driver, "queues", id, "queues");
-        domain.attr(&mut driver, "queue_size", id, "queue_size");
+        domain.number(&mut driver, "queues", id, "queues");
+        domain.number(&mut driver, "queue_size", id, "queue_size");
     }
     disk.children.push(driver);
     disk.children.extend(source);
@@ -167,7 +167,12 @@ fn write_rates(domain: &mut Domain<'_>, disk: &mut Element, id: &str) {
             None => domain.lose(id, "rate.bps", "it is no size"),
         }
     }
-    domain.line(&mut iotune, "total_iops_sec", id, "rate.iops");
+    if let Some(rate) = domain.take(id, "rate.iops") {
+        match units::any_number(rate) {
+            Some(rate) => iotune.children.push(Element::new("total_iops_sec").saying(rate.to_string())),
+            None => domain.lose(id, "rate.iops", "it is no number"),
+        }
+    }
     if !iotune.children.is_empty() {
         disk.children.push(iotune);
     }

@@ -13,7 +13,7 @@ const MEMORY: u64 = 256 << 20;
 
 /// Adds all but the devices.
 pub(super) fn write(domain: &mut Domain<'_>, root: &mut Element) {
-    let name = domain.keys.take("name").unwrap_or(NAME);
+    let name = domain.value("name").unwrap_or(NAME);
     root.children.push(Element::new("name").saying(name));
     line(domain, root, "uuid", "uuid");
     write_memory(domain, root);
@@ -24,12 +24,12 @@ pub(super) fn write(domain: &mut Domain<'_>, root: &mut Element) {
     if let Some(local) = domain.global_switch("rtc.use_localtime") {
         root.children.push(Element::new("clock").with("offset", if local { "localtime" } else { "utc" }));
     }
-    match domain.keys.take("on_reset") {
+    match domain.value("on_reset") {
         Some("stop") => root.children.push(Element::new("on_reboot").saying("destroy")),
         Some("reboot") => root.children.push(Element::new("on_reboot").saying("restart")),
         _ => {}
     }
-    match domain.keys.take("on_panic") {
+    match domain.value("on_panic") {
         Some("stop") => root.children.push(Element::new("on_crash").saying("destroy")),
         Some(_) => domain.keys.lose("on_panic", "a guest that panics is always ended"),
         None => {}
@@ -38,7 +38,7 @@ pub(super) fn write(domain: &mut Domain<'_>, root: &mut Element) {
 
 /// Adds a child with the value of `key` as its text, if that is set.
 fn line(domain: &mut Domain<'_>, parent: &mut Element, name: &str, key: &str) {
-    if let Some(value) = domain.keys.take(key) {
+    if let Some(value) = domain.value(key) {
         parent.children.push(Element::new(name).saying(value));
     }
 }
@@ -50,7 +50,7 @@ fn memory_element(name: &str, bytes: u64) -> Element {
 
 /// The bytes of a key of memory, taken, or lost because it is none.
 fn memory(domain: &mut Domain<'_>, key: &str) -> Option<u64> {
-    let value = domain.keys.take(key)?;
+    let value = domain.value(key)?;
     let bytes = units::memory(value);
     if bytes.is_none() {
         domain.keys.lose(key, "it is no size");
@@ -69,11 +69,11 @@ fn write_memory(domain: &mut Domain<'_>, root: &mut Element) {
     }
     root.children.push(element);
     let mut backing = Element::new("memoryBacking");
-    let kind = domain.keys.take("memory.backing");
+    let kind = domain.value("memory.backing");
     let shared = domain.global_switch("memory.shared");
     if kind == Some("hugetlb") {
         let mut pages = Element::new("hugepages");
-        if let Some(size) = domain.keys.take("memory.page_size") {
+        if let Some(size) = domain.value("memory.page_size") {
             match units::value(size) {
                 Some(bytes) => {
                     let (amount, unit) = units::amount(bytes);
@@ -114,8 +114,8 @@ fn write_memory(domain: &mut Domain<'_>, root: &mut Element) {
 
 fn write_cpus(domain: &mut Domain<'_>, root: &mut Element) {
     let mut number = |key: &str| {
-        let value = domain.keys.take(key)?;
-        let number = units::number(value).filter(|number| *number > 0);
+        let value = domain.value(key)?;
+        let number = units::any_number(value).filter(|number| *number > 0);
         if number.is_none() {
             domain.keys.lose(key, "it is no number of processors");
         }
@@ -135,7 +135,7 @@ fn write_cpus(domain: &mut Domain<'_>, root: &mut Element) {
         let mut parts = key.split('.');
         match (parts.next(), parts.next(), parts.next()) {
             (Some("vcpu"), Some(vcpu), Some("cpuset")) if units::number(vcpu).is_some() => {
-                if let Some(cpuset) = domain.keys.take(key) {
+                if let Some(cpuset) = domain.value(key) {
                     cputune.children.push(Element::new("vcpupin").with("vcpu", vcpu).with("cpuset", cpuset));
                 }
             }
@@ -149,7 +149,7 @@ fn write_cpus(domain: &mut Domain<'_>, root: &mut Element) {
         root.children.push(cputune);
     }
     let mut cpu = Element::new("cpu");
-    match domain.keys.take("cpu.model") {
+    match domain.value("cpu.model") {
         None | Some("host") => {}
         Some(model) => {
             cpu.set("mode", "custom");
@@ -170,7 +170,7 @@ fn write_cpus(domain: &mut Domain<'_>, root: &mut Element) {
 }
 
 fn write_cpu_features(domain: &mut Domain<'_>, cpu: &mut Element) {
-    let Some(list) = domain.keys.take("cpu.features") else { return };
+    let Some(list) = domain.value("cpu.features") else { return };
     let mut features = Vec::new();
     for feature in list.split(',') {
         let (policy, name) = match (feature.strip_prefix('+'), feature.strip_prefix('-')) {
@@ -192,7 +192,7 @@ fn write_numa<'k>(domain: &mut Domain<'_>, cpu: &mut Element, ids: impl Iterator
     for id in ids {
         let Some(bytes) = memory(domain, &format!("domains.{id}.size")) else { continue };
         let mut cell = Element::new("cell").with("id", id);
-        if let Some(cpus) = domain.keys.take(&format!("domains.{id}.cpus")) {
+        if let Some(cpus) = domain.value(&format!("domains.{id}.cpus")) {
             cell.set("cpus", cpus);
         }
         let (amount, unit) = units::amount(bytes);
@@ -206,7 +206,7 @@ fn write_numa<'k>(domain: &mut Domain<'_>, cpu: &mut Element, ids: impl Iterator
 fn write_smbios(domain: &mut Domain<'_>, root: &mut Element) {
     let mut sysinfo = Element::new("sysinfo").with("type", "smbios");
     for (table, entry, key) in SMBIOS {
-        if let Some(value) = domain.keys.take(key) {
+        if let Some(value) = domain.value(key) {
             let entry = Element::new("entry").with("name", *entry).saying(value);
             sysinfo.child_mut(table).children.push(entry);
         }
@@ -219,7 +219,7 @@ fn write_smbios(domain: &mut Domain<'_>, root: &mut Element) {
 
 fn write_os(domain: &mut Domain<'_>, root: &mut Element) {
     let mut kind = Element::new("type").saying("hvm");
-    match domain.keys.take("machine.type") {
+    match domain.value("machine.type") {
         None | Some("pc") => {}
         Some("microvm") => {
             kind.set("machine", "microvm");
@@ -228,7 +228,7 @@ fn write_os(domain: &mut Domain<'_>, root: &mut Element) {
     }
     let os = root.child_mut("os");
     os.children.insert(0, kind);
-    if let Some(firmware) = domain.keys.take("bootrom") {
+    if let Some(firmware) = domain.value("bootrom") {
         let loader = Element::new("loader").with("readonly", "yes").with("type", "pflash").saying(firmware);
         os.children.push(loader);
         line(domain, os, "nvram", "bootvars");

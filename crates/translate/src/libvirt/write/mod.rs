@@ -13,7 +13,8 @@ use parador_config::{Diagnostics, Tree};
 use super::fates::FATES;
 use super::kept;
 use super::print;
-use super::xml::Element;
+use super::units;
+use super::xml::{Element, is_character};
 use crate::format::{Exported, Output};
 use crate::keys::Keys;
 
@@ -165,9 +166,18 @@ impl<'t> Domain<'t> {
         self.ports.remove(id).unwrap_or_default()
     }
 
+    /// The value of a key, taken, or lost because a document has no such characters.
+    fn value(&mut self, key: &str) -> Option<&'t str> {
+        if self.keys.peek(key)?.chars().all(|c| is_character(c) && !matches!(c, '\n' | '\r')) {
+            return self.keys.take(key);
+        }
+        self.keys.lose(key, "it has line breaks, or characters that cannot be in XML");
+        None
+    }
+
     /// The value of a device's key, taken.
     fn take(&mut self, id: &str, key: &str) -> Option<&'t str> {
-        self.keys.take(&format!("device.{id}.{key}"))
+        self.value(&format!("device.{id}.{key}"))
     }
 
     /// The value of a device's key, left where it is.
@@ -186,7 +196,7 @@ impl<'t> Domain<'t> {
     }
 
     fn global_switch(&mut self, key: &str) -> Option<bool> {
-        let value = self.keys.take(key)?;
+        let value = self.value(key)?;
         let on = match value.to_ascii_lowercase().as_str() {
             "true" | "on" | "yes" | "1" => true,
             "false" | "off" | "no" | "0" => false,
@@ -202,6 +212,13 @@ impl<'t> Domain<'t> {
     fn attr(&mut self, element: &mut Element, name: &str, id: &str, key: &str) {
         if let Some(value) = self.take(id, key) {
             element.set(name, value);
+        }
+    }
+
+    /// As [`Domain::attr`], for a number, which libvirt writes in decimal.
+    fn number(&mut self, element: &mut Element, name: &str, id: &str, key: &str) {
+        if let Some(value) = self.take(id, key) {
+            element.set(name, units::any_number(value).map_or(value.to_owned(), |number| number.to_string()));
         }
     }
 
@@ -238,7 +255,7 @@ impl<'t> Domain<'t> {
 
     fn rank(&mut self, device: &mut Element, id: &str) {
         let Some(value) = self.take(id, "bootindex") else { return };
-        match value.parse::<u64>().ok().and_then(|rank| rank.checked_add(self.first_rank)) {
+        match units::any_number(value).and_then(|rank| rank.checked_add(self.first_rank)) {
             Some(rank) if self.ranks.insert(rank) => {
                 device.children.push(Element::new("boot").with("order", rank.to_string()));
             }
@@ -272,7 +289,7 @@ impl<'t> Domain<'t> {
         for (engine, _) in kept::NAMESPACES {
             let mut commandline = Element::new(&format!("{engine}:commandline"));
             for index in 0..kept::MAX_COUNT {
-                let Some(value) = self.keys.take(&format!("engine.{engine}.arg.{index}")) else { break };
+                let Some(value) = self.value(&format!("engine.{engine}.arg.{index}")) else { break };
                 commandline.children.push(Element::new(&format!("{engine}:arg")).with("value", value));
             }
             if !commandline.children.is_empty() {
@@ -285,7 +302,7 @@ impl<'t> Domain<'t> {
     fn put_back(&mut self, root: &mut Element) {
         for index in 0..kept::MAX_COUNT {
             let key = format!("engine.libvirt.arg.{index}");
-            let Some(value) = self.keys.take(&key) else { break };
+            let Some(value) = self.value(&key) else { break };
             if value.starts_with("os <boot ") && !self.ranks.is_empty() {
                 self.keys.lose(&key, "devices have ranks of their own");
             } else if let Err(why) = kept::put_back(root, value) {

@@ -33,16 +33,16 @@ pub(super) fn write(domain: &mut Domain<'_>, id: &str, model: &str) -> Result<El
         if let Some(vhost) = domain.switch(id, "vhost") {
             driver.set("name", if vhost { "vhost" } else { "qemu" });
         }
-        domain.attr(&mut driver, "queues", id, "queues");
-        if let Some(size) = domain.take(id, "queue_size") {
-            driver.set("rx_queue_size", size);
-            driver.set("tx_queue_size", size);
-        }
+        domain.number(&mut driver, "queues", id, "queues");
+        domain.number(&mut driver, "rx_queue_size", id, "queue_size");
+        domain.number(&mut driver, "tx_queue_size", id, "queue_size");
         if !driver.attributes.is_empty() {
             interface.children.push(driver);
         }
-        if let Some(mtu) = domain.take(id, "mtu") {
-            interface.children.push(Element::new("mtu").with("size", mtu));
+        if domain.peek(id, "mtu").is_some() {
+            let mut mtu = Element::new("mtu");
+            domain.number(&mut mtu, "size", id, "mtu");
+            interface.children.push(mtu);
         }
     }
     for key in ["rate.bps", "rate.iops"] {

@@ -56,10 +56,9 @@ fn write_balloon(domain: &mut Domain<'_>, id: &str) -> Result<Element, &'static 
 }
 
 fn write_vsock(domain: &mut Domain<'_>, id: &str) -> Element {
-    let cid = match domain.take(id, "cid") {
-        Some(cid) => Element::new("cid").with("auto", "no").with("address", cid),
-        None => Element::new("cid").with("auto", "yes"),
-    };
+    let mut cid =
+        Element::new("cid").with("auto", if domain.peek(id, "cid").is_some() { "no" } else { "yes" });
+    domain.number(&mut cid, "address", id, "cid");
     domain.lose(id, "socket", "its vsock is that of the host's kernel: programs connect with AF_VSOCK");
     let mut vsock = Element::new("vsock").with("model", "virtio").and(cid);
     domain.common(&mut vsock, id, "vsock");
@@ -79,7 +78,7 @@ fn write_filesystem(domain: &mut Domain<'_>, id: &str, model: &str) -> Element {
     let mut driver =
         Element::new("driver").with("type", if model == "virtio-fs" { "virtiofs" } else { "path" });
     if model == "virtio-fs" {
-        domain.attr(&mut driver, "queue", id, "queue_size");
+        domain.number(&mut driver, "queue", id, "queue_size");
     }
     let mut target = Element::new("target");
     domain.attr(&mut target, "dir", id, "sharename");
@@ -103,7 +102,7 @@ fn write_hostdev(domain: &mut Domain<'_>, id: &str) -> Result<Element, &'static 
     let address = match domain.peek(id, "host") {
         Some(host) => host_address(host).ok_or("the host's device is not written as in 0000:01:00.0")?,
         None => {
-            let part = |key| domain.peek(id, key).and_then(units::number);
+            let part = |key| domain.peek(id, key).and_then(units::any_number);
             let parts = part("bus").zip(part("slot")).zip(part("func"));
             let ((bus, slot), function) = parts.ok_or("its place on the host is not said")?;
             [0, bus, slot, function]
@@ -141,8 +140,8 @@ fn host_address(text: &str) -> Option<[u64; 4]> {
 
 /// Adds the TPM.
 pub(super) fn write_tpm(domain: &mut Domain<'_>, devices: &mut Element) {
-    let Some(kind) = domain.keys.take("tpm.type") else { return };
-    let path = domain.keys.take("tpm.path").unwrap_or_default();
+    let Some(kind) = domain.value("tpm.type") else { return };
+    let path = domain.value("tpm.path").unwrap_or_default();
     let backend = if kind == "passthru" {
         let device = Element::new("device").with("path", path);
         Element::new("backend").with("type", "passthrough").and(device)
@@ -150,7 +149,7 @@ pub(super) fn write_tpm(domain: &mut Domain<'_>, devices: &mut Element) {
         let source = Element::new("source").with("type", "unix").with("mode", "connect").with("path", path);
         Element::new("backend").with("type", "external").and(source)
     };
-    if domain.keys.take("tpm.version").is_some_and(|version| version != "2.0") {
+    if domain.value("tpm.version").is_some_and(|version| version != "2.0") {
         domain.keys.lose("tpm.version", "the interface that is written is that of version 2.0");
     }
     devices.children.push(Element::new("tpm").with("model", "tpm-crb").and(backend));
@@ -174,7 +173,7 @@ pub(super) fn write_screen(domain: &mut Domain<'_>, devices: &mut Element, id: &
     if domain.switch(id, "wait") == Some(true) {
         graphics.set("wait", "yes");
     }
-    if let Some(layout) = domain.keys.take("keyboard.layout") {
+    if let Some(layout) = domain.value("keyboard.layout") {
         graphics.set("keymap", layout);
     }
     graphics.children.push(Element::new("listen").with("type", "address").with("address", address));
@@ -184,8 +183,8 @@ pub(super) fn write_screen(domain: &mut Domain<'_>, devices: &mut Element, id: &
     }
     devices.children.push(graphics);
     let mut resolution = Element::new("resolution");
-    domain.attr(&mut resolution, "x", id, "w");
-    domain.attr(&mut resolution, "y", id, "h");
+    domain.number(&mut resolution, "x", id, "w");
+    domain.number(&mut resolution, "y", id, "h");
     let mut model = Element::new("model").with("type", "vga");
     if !resolution.attributes.is_empty() {
         model.children.push(resolution);
