@@ -1,9 +1,10 @@
 //! Firecracker's configuration file (`--config-file`), as its HTTP interface has it.
 
 use parador_config::{Diagnostics, Endpoint, Origin, Tree, Value as Ours};
+use serde_json::Value as Json;
 
 use crate::format::{Exported, Imported, Input, Output};
-use crate::json::{Json, compact, group, read};
+use crate::json::{Object, compact, group, json, read};
 use crate::keys::Fate::{self, Mapped, Refused};
 use crate::parts::How::{Mebibytes, Number, Switch, Text, Words};
 use crate::parts::{Group, Part, Row, Value, bad_part, row, size};
@@ -340,26 +341,26 @@ pub(crate) fn export(tree: &Tree) -> Result<Exported, Diagnostics> {
     write_console(&mut writing);
     let whole = writing.kept(ENGINE, "/");
     let (groups, losses) = writing.finish();
-    let mut config = Json::Object(Vec::new());
+    let mut config = Object::default();
     for section in SECTIONS {
-        let objects = groups.iter().filter(|group| group.option == *section).map(object);
+        let mut objects = groups.iter().filter(|group| group.option == *section).map(object);
         match *section {
-            "drives" | "network-interfaces" => config.push(section, Json::Array(objects.collect())),
-            _ => objects.for_each(|object| config.push(section, object)),
+            "drives" | "network-interfaces" => config.set(section, objects.map(Json::from).collect::<Json>()),
+            _ => {
+                if let Some(object) = objects.next() {
+                    config.set(section, object);
+                }
+            }
         }
     }
-    for pair in whole.chunks(2) {
-        if let [place, value] = pair {
-            config.push(place.trim_start_matches('/'), Json::Raw(value.clone()));
-        }
-    }
-    Ok(Exported { output: Output::Text(config.pretty()), losses })
+    config.kept(&whole);
+    Ok(Exported { output: Output::Text(config.file()), losses })
 }
 
-fn object(group: &Group) -> Json {
-    let mut object = Json::Object(Vec::new());
+fn object(group: &Group) -> Object {
+    let mut object = Object::default();
     for part in &group.parts {
-        object.insert(&part.name, Json::of(&part.value));
+        *object.at(&part.name) = json(&part.value);
     }
     object
 }

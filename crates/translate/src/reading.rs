@@ -1,12 +1,15 @@
 //! A tree in the making, out of options that are made of parts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use parador_config::{Diagnostic, Diagnostics, Origin, Severity, Tree};
 
 use crate::format::{Imported, Loss};
-use crate::json::Json;
+use crate::json::json;
 use crate::parts::{Group, Part, Row, bad_part};
+
+/// Most devices of a machine.
+const MAX_DEVICES: usize = 4096;
 
 /// The tree so far, and what is to be said about it.
 #[derive(Debug)]
@@ -20,7 +23,7 @@ pub(crate) struct Reading {
     kept: usize,
     /// How many devices have been named after each kind.
     named: BTreeMap<&'static str, usize>,
-    devices: Vec<String>,
+    devices: BTreeSet<String>,
 }
 
 impl Reading {
@@ -34,7 +37,7 @@ impl Reading {
             wrong: Diagnostics::default(),
             kept: 0,
             named: BTreeMap::new(),
-            devices: Vec::new(),
+            devices: BTreeSet::new(),
         }
     }
 
@@ -88,7 +91,10 @@ impl Reading {
             self.lose(format!("{part}={}", asked.value.shown()), why, &asked.origin);
         }
         group.id.clone_from(&id);
-        self.devices.push(id.clone());
+        self.devices.insert(id.clone());
+        if self.devices.len() == MAX_DEVICES + 1 {
+            self.wrong(Diagnostic::new(format!("more than {MAX_DEVICES} devices")).at(group.origin.clone()));
+        }
         self.set(&format!("device.{id}.model"), model, &group.origin);
         id
     }
@@ -147,7 +153,7 @@ impl Reading {
             let place = [group.option.as_str(), &group.id, &part.name];
             let place: Vec<&str> = place.into_iter().filter(|part| !part.is_empty()).collect();
             self.keep(format!("{prefix}{}", place.join("/")), &part.origin);
-            let value = if prefix == "/" { Json::of(&part.value).text() } else { part.value.shown() };
+            let value = if prefix == "/" { json(&part.value).to_string() } else { part.value.shown() };
             self.keep(value, &part.origin);
         }
     }

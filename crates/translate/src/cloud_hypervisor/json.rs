@@ -1,12 +1,13 @@
 //! Cloud Hypervisor's VmConfig: the groups of its command line, in JSON.
 
 use parador_config::{Diagnostics, Tree};
+use serde_json::Value as Json;
 
 use super::export::machine;
 use super::import::tree;
 use super::{ENGINE, FATES, ROWS};
 use crate::format::{Exported, Imported, Input, Output};
-use crate::json::{Json, compact, group, read};
+use crate::json::{Object, compact, group, json, read};
 use crate::parts::{Group, Part, Value, elements};
 use crate::reading::Reading;
 use crate::structured::node::{Node, Value as Read};
@@ -186,95 +187,85 @@ pub(crate) fn export(tree: &Tree) -> Result<Exported, Diagnostics> {
     let mut writing = Writing::new(tree, FATES, ROWS);
     let whole = machine(&mut writing, "/").whole;
     let (groups, losses) = writing.finish();
-    let mut config = Json::Object(Vec::new());
-    config.insert("payload", Json::Object(Vec::new()));
+    let mut config = Object::default();
+    config.set("payload", Object::default());
     for group in &groups {
         write(&mut config, group);
     }
-    for pair in whole.chunks(2) {
-        if let [place, value] = pair {
-            config.push(place.trim_start_matches('/'), Json::Raw(value.clone()));
-        }
-    }
-    Ok(Exported { output: Output::Text(config.pretty()), losses })
+    config.kept(&whole);
+    Ok(Exported { output: Output::Text(config.file()), losses })
 }
 
-fn write(config: &mut Json, group: &Group) {
+fn write(config: &mut Object, group: &Group) {
     if PAYLOAD.iter().any(|(name, _)| *name == group.option) {
         if let Some(part) = group.parts.first() {
-            config.insert(&format!("payload.{}", group.option), Json::of(&part.value));
+            *config.at(&format!("payload.{}", group.option)) = json(&part.value);
         }
         return;
     }
-    let mut object = Json::Object(Vec::new());
     if group.option == "memory-zone" {
-        parts(&mut object, "zones", group);
-        return config.append("memory.zones", object);
+        return config.append("memory.zones", parts("zones", group));
     }
     let Some((section, _)) = SECTIONS.iter().find(|(_, option)| *option == group.option) else { return };
-    parts(&mut object, section, group);
-    if ARRAYS.contains(section) {
-        config.append(section, object);
-    } else {
-        config.insert(section, object);
-    }
+    let object = parts(section, group);
+    if ARRAYS.contains(section) { config.append(section, object) } else { config.set(section, object) }
 }
 
-fn parts(object: &mut Json, section: &str, group: &Group) {
+fn parts(section: &str, group: &Group) -> Object {
+    let mut object = Object::default();
     if section == "cpus" && group.part("max").is_none() {
-        let boot = group.part("boot").map_or(Json::Raw("1".to_owned()), |boot| Json::of(&boot.value));
-        object.insert("boot_vcpus", boot.clone());
-        object.insert("max_vcpus", boot);
+        object.set("max_vcpus", group.part("boot").map_or(Json::from(1), |boot| json(&boot.value)));
     }
     for part in &group.parts {
+        let text = part.value.shown();
         match (section, part.name.as_str()) {
-            ("serial" | "console", "" | "file" | "socket") => {
-                let mode = if part.name.is_empty() { part.value.shown() } else { part.name.clone() };
-                let mut letters = mode.chars();
-                let first = letters.next().map(|letter| letter.to_ascii_uppercase());
-                object.insert("mode", Json::Text(first.into_iter().chain(letters).collect()));
-                if !part.name.is_empty() {
-                    object.insert(&part.name, Json::of(&part.value));
-                }
+            ("serial" | "console", "") => object.set("mode", capital(&text)),
+            ("serial" | "console", name @ ("file" | "socket")) => {
+                object.set("mode", capital(name));
+                object.set(name, text);
             }
             ("cpus", "topology") => {
-                let text = part.value.shown();
                 let names = ["threads_per_core", "cores_per_die", "dies_per_package", "packages"];
                 for (name, number) in names.iter().zip(text.split(':')) {
-                    object.insert(&format!("topology.{name}"), Json::Raw(number.to_owned()));
+                    *object.at(&format!("topology.{name}")) = number.parse::<u64>().unwrap_or(1).into();
                 }
             }
             ("cpus", "affinity") => {
                 for pair in part.value.list().unwrap_or_default() {
                     let pair = pair.shown();
                     let (vcpu, hosts) = pair.split_once('@').unwrap_or((&pair, "[]"));
-                    let mut one = Json::Object(Vec::new());
-                    one.insert("vcpu", Json::Raw(vcpu.to_owned()));
-                    one.insert("host_cpus", numbers(hosts.trim_matches(['[', ']'])));
+                    let mut one = Object::default();
+                    one.set("vcpu", vcpu.parse::<u64>().unwrap_or_default());
+                    one.set("host_cpus", numbers(hosts));
                     object.append("affinity", one);
                 }
             }
-            ("net", "fd") => object.insert("fds", numbers(part.value.shown().trim_matches(['[', ']']))),
-            ("numa", "cpus") => object.insert("cpus", numbers(part.value.shown().trim_matches(['[', ']']))),
-            ("disks", "image_type") => {
-                let raw = part.value.shown() == "raw";
-                object.insert("image_type", Json::Text(if raw { "Raw" } else { "Qcow2" }.to_owned()));
-            }
+            ("net", "fd") => object.set("fds", numbers(&text)),
+            ("numa", "cpus") => object.set("cpus", numbers(&text)),
+            ("disks", "image_type") => object.set("image_type", capital(&text)),
             (section, name) => {
                 let renamed = RENAMED.iter().find(|(of, _, part)| *of == section && *part == name);
-                object.insert(renamed.map_or(name, |(_, member, _)| member), Json::of(&part.value));
+                *object.at(renamed.map_or(name, |(_, member, _)| member)) = json(&part.value);
             }
         }
     }
+    object
+}
+
+/// `word` as its enumerations spell it.
+fn capital(word: &str) -> String {
+    let mut letters = word.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+    first.into_iter().chain(letters).collect()
 }
 
 /// Processors one by one: JSON has no ranges.
 fn numbers(list: &str) -> Json {
     let mut numbers = Vec::new();
-    for part in elements(list) {
+    for part in elements(list.trim_matches(['[', ']'])) {
         let (first, last) = part.split_once('-').unwrap_or((&part, &part));
         let (first, last) = (first.parse::<u32>().unwrap_or(0), last.parse::<u32>().unwrap_or(0));
-        numbers.extend((first..=last).map(|n| Json::Raw(n.to_string())));
+        numbers.extend((first..=last).map(Json::from));
     }
     Json::Array(numbers)
 }
