@@ -4,3 +4,4 @@
 
 pub mod blk_request;
 pub mod kernel;
+pub mod translate;

@@ -214,7 +214,9 @@ fn write(config: &mut Object, group: &Group) {
 fn parts(section: &str, group: &Group) -> Object {
     let mut object = Object::default();
     if section == "cpus" && group.part("max").is_none() {
-        object.set("max_vcpus", group.part("boot").map_or(Json::from(1), |boot| json(&boot.value)));
+        let boot = group.part("boot").map_or(Json::from(1), |boot| json(&boot.value));
+        object.set("boot_vcpus", boot.clone());
+        object.set("max_vcpus", boot);
     }
     for part in &group.parts {
         let text = part.value.shown();
