@@ -44,6 +44,9 @@ pub(crate) fn machine(tree: Tree, request: &Request, mut diagnostics: Diagnostic
     let Some(plan) = plan else { return Status::Usage };
     log::start(log::level(&keys));
     let description = Description { tree, keys, plan };
+    if let Some(dry_run) = request.dry_run {
+        return runner::plan(&description, request.messages, dry_run);
+    }
     let status = if request.interactive {
         runner::run(&description, request.messages)
     } else {

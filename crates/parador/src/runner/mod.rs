@@ -2,8 +2,10 @@
 //! stands between it and the terminal.
 
 mod child;
+mod host;
 mod link;
 mod network;
+mod plan;
 mod watch;
 
 use std::os::fd::OwnedFd;
@@ -11,11 +13,12 @@ use std::os::fd::OwnedFd;
 use parador_config::Diagnostic;
 use parador_engine::{Openable, Tap};
 
+use crate::args::DryRun;
 use crate::handover::{self, Given};
 use crate::messages::Messages;
 use crate::run::Description;
 use crate::status::Status;
-use crate::terminal;
+use crate::{print, terminal};
 use network::Network;
 use watch::Watch;
 
@@ -35,6 +38,27 @@ fn given(description: &Description) -> Vec<Given> {
         .iter()
         .map(|opening| (opening.key.clone(), next.by_ref().take(opening.count()).collect()))
         .collect()
+}
+
+/// Says what [`run`] would do, and does nothing; and whether this host can do it, if `dry_run` asks.
+pub(crate) fn plan(description: &Description, messages: Messages, dry_run: DryRun) -> Status {
+    let Description { tree, plan, keys } = description;
+    let machine_id = machine_id();
+    let handed = handover::keys(tree, plan, &machine_id, &given(description));
+    let status = print(&plan::text(plan, &handed, arguments(messages), &machine_id));
+    let findings = if dry_run == DryRun::Host { host::check(plan, keys) } else { Vec::new() };
+    let mut text = plan::Text::default();
+    text.section(
+        "this host",
+        findings.iter().map(|finding| {
+            format!("{:<8} {}", if finding.problem.is_some() { "problem" } else { "ok" }, finding.what)
+        }),
+    );
+    let status = if status == Status::PoweredOff { print(&text.0) } else { status };
+    let mut problems = findings.into_iter().filter_map(|finding| finding.problem).peekable();
+    let failed = problems.peek().is_some();
+    problems.for_each(|problem| messages.show_error(problem));
+    if failed { Status::Failed } else { status }
 }
 
 /// What the host tells itself apart by.

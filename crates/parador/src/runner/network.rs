@@ -29,15 +29,48 @@ impl Network {
         interface: &Interface,
         mac: [u8; 6],
     ) -> Result<Vec<OwnedFd>, Diagnostic> {
-        let links = Links::open()
-            .map_err(|e| Diagnostic::new("the host's network interfaces cannot be looked at").cause(&e))?;
-        let opener = Opener { keys, id, net, interface, mac, links };
+        let opener = Opener { keys, id, net, interface, mac, links: links()? };
         let taps = match &interface.kind {
             InterfaceKind::Tap { bridge, owner } => opener.tap(bridge.as_deref(), owner.as_deref())?,
             InterfaceKind::Macvtap { link, mode } => opener.macvtap(link, mode, &mut self.remove)?,
         };
         Ok(taps.into_iter().map(OwnedFd::from).collect())
     }
+}
+
+/// Whether the interface could be opened or made now.
+pub(super) fn check(keys: &Checked, id: &str, net: &Net, interface: &Interface) -> Result<(), Diagnostic> {
+    let opener = Opener { keys, id, net, interface, mac: [0; 6], links: links()? };
+    let made = opener.is_made(opener.find(&interface.name)?.is_some())?;
+    match &interface.kind {
+        InterfaceKind::Tap { bridge, owner } => {
+            bridge.as_ref().map(|bridge| opener.bridge(bridge)).transpose()?;
+            owner.as_ref().map(|owner| opener.owner(owner)).transpose()?;
+            let tun = File::options().read(true).write(true).open("/dev/net/tun");
+            tun.map_err(|e| opener.refused(&TapError::Refused("open /dev/net/tun".to_owned(), e), made))?;
+        }
+        InterfaceKind::Macvtap { link, .. } => drop(opener.under(link)?),
+    }
+    if made && !may_make() {
+        let error = TapError::Refused("make it".to_owned(), io::Error::from_raw_os_error(libc::EPERM));
+        return Err(opener.refused(&error, made));
+    }
+    Ok(())
+}
+
+/// Whether this process has CAP_NET_ADMIN.
+fn may_make() -> bool {
+    const CAP_NET_ADMIN: u32 = 12;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    // What cannot be read is not held against the host.
+    effective
+        .and_then(|text| u64::from_str_radix(text.trim(), 16).ok())
+        .is_none_or(|set| set >> CAP_NET_ADMIN & 1 == 1)
+}
+
+fn links() -> Result<Links, Diagnostic> {
+    Links::open().map_err(|e| Diagnostic::new("the host's network interfaces cannot be looked at").cause(&e))
 }
 
 impl Drop for Network {
@@ -94,13 +127,7 @@ impl Opener<'_> {
 
     fn macvtap(self, link: &str, mode: &'static str, remove: &mut Vec<u32>) -> Result<Vec<Tap>, Diagnostic> {
         let name = &self.interface.name;
-        let Some(under) = self.find(link)? else {
-            return Err(self.absent(
-                "tap.link",
-                &format!("there is no interface {link}"),
-                "`ip link` lists those there are",
-            ));
-        };
+        let under = self.under(link)?;
         if self.is_made(self.find(name)?.is_some())? {
             let new = Macvtap { name, link: under.index, mode, address: self.mac, mtu: self.net.mtu };
             self.links.make_macvtap(new).map_err(|e| {
@@ -125,6 +152,12 @@ impl Opener<'_> {
             self.about("tap.name", message).cause(&e).hint(hint)
         })?;
         Tap::from_macvtap(files).map_err(|e| self.refused(&e, false))
+    }
+
+    /// The interface under a macvtap interface.
+    fn under(&self, link: &str) -> Result<Link, Diagnostic> {
+        let absent = || self.about("tap.link", format!("there is no interface {link}"));
+        self.find(link)?.ok_or_else(|| absent().hint("`ip link` lists those there are"))
     }
 
     /// Whether the interface has to be made; an error where that is not what was asked for.

@@ -7,6 +7,7 @@ mod config;
 mod machine;
 mod network;
 mod payload;
+mod plan;
 mod split;
 mod terminal;
 

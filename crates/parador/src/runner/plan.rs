@@ -1,0 +1,292 @@
+//! What `parador run` would do, in words: decided, and nothing of it done.
+
+use std::fmt::{self, Write};
+use std::path::Path;
+
+use parador_config::{Dump, Endpoint, Tree};
+use parador_engine::{
+    Aio, Backing, Create, DevicePlan, Interface, InterfaceKind, Memory, Model, Net, Openable, Opening, Plan,
+    Processors, Tap,
+};
+
+/// What is done for the machine of `plan`: its process is started with `arguments` and `keys`, which
+/// have the numbers of the descriptors, on a host with `machine_id`.
+pub(super) fn text(plan: &Plan, keys: &Tree, arguments: &[&str], machine_id: &[u8]) -> String {
+    let mut text = Text::default();
+    text.section("machine", machine(plan));
+    text.section("devices", plan.devices.iter().map(|device| self::device(plan, device, machine_id)));
+    let openings = plan.openings();
+    text.section("opened", openings.iter().map(|opening| opened(opening, keys)));
+    let made = |opening: &Opening<'_>| match opening.what {
+        Openable::Interface { net, .. } => interface(net),
+        Openable::Kvm | Openable::Boot(_) | Openable::Image(_) | Openable::Inherited(_) => None,
+    };
+    text.section("interfaces", openings.iter().filter_map(made));
+    text.section("listened at, or written to", listened(plan));
+    text.section("processes", std::iter::once(format!("parador {}", arguments.join(" "))));
+    text.section("keys, at descriptor 3", keys.dump(Dump::Raw, false).lines().map(str::to_owned));
+    text.0
+}
+
+/// Headings, and lines below them.
+#[derive(Default)]
+pub(super) struct Text(pub(super) String);
+
+impl Text {
+    /// Adds `lines` below `title`, if there are any.
+    pub(super) fn section(&mut self, title: &str, lines: impl IntoIterator<Item = String>) {
+        let mut lines = lines.into_iter().peekable();
+        if lines.peek().is_some() {
+            let _ = writeln!(self.0, "{title}:");
+        }
+        for line in lines {
+            // Names of files can have anything in them; a terminal should not obey it.
+            let clean: String = line.chars().flat_map(printable).collect();
+            let _ = writeln!(self.0, "  {clean}");
+        }
+    }
+}
+
+fn printable(c: char) -> impl Iterator<Item = char> {
+    let (plain, escaped) = if c.is_control() { (None, Some(c.escape_default())) } else { (Some(c), None) };
+    plain.into_iter().chain(escaped.into_iter().flatten())
+}
+
+fn machine(plan: &Plan) -> Vec<String> {
+    let Plan { name, uuid, processors, memory, domains, boot, kvm: _, console, devices: _, .. } = plan;
+    let Processors { sockets, cores, threads } = processors;
+    let mut lines = vec![format!("name        {name}")];
+    if let Some(uuid) = uuid {
+        lines.push(format!("uuid        {:032x}", u128::from_be_bytes(*uuid)));
+    }
+    lines.push(format!(
+        "processors  {} (sockets {sockets}, cores {cores}, threads {threads})",
+        processors.count()
+    ));
+    lines.push(format!("memory      {}", self::memory(*memory)));
+    for (number, domain) in domains.iter().enumerate() {
+        let cpus: Vec<_> = domain.cpus.iter().map(u32::to_string).collect();
+        lines.push(format!("domain {number}    {}, processors {}", Bytes(domain.size), cpus.join(",")));
+    }
+    lines.push(format!("kernel      {}", boot.kernel.path.display()));
+    lines.extend(boot.initrd.iter().map(|initrd| format!("initrd      {}", initrd.path.display())));
+    if !boot.cmdline.is_empty() {
+        lines.push(format!("cmdline     {}", boot.cmdline));
+    }
+    lines.push(format!("console     {}", endpoint(console)));
+    lines.push(format!("on reset    {}", if plan.reboot { "it starts anew" } else { "it ends" }));
+    lines
+}
+
+fn memory(memory: Memory) -> String {
+    let Memory { size, backing, shared, transparent_huge_pages, prefault } = memory;
+    let mut text = Bytes(size).to_string();
+    text += match backing {
+        Backing::Anonymous => ", anonymous",
+        Backing::Memfd => ", a memory file",
+        Backing::Huge2M => ", of huge pages of 2M",
+        Backing::Huge1G => ", of huge pages of 1G",
+    };
+    for (is, word) in [
+        (shared, ", shared"),
+        (
+            transparent_huge_pages && matches!(backing, Backing::Anonymous | Backing::Memfd),
+            ", on transparent huge pages",
+        ),
+        (prefault, ", allocated before it starts"),
+    ] {
+        if is {
+            text += word;
+        }
+    }
+    text
+}
+
+/// A number of bytes, in the largest unit that leaves no rest.
+struct Bytes(u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = [(40, "T"), (30, "G"), (20, "M"), (10, "K")];
+        match unit.iter().find(|(shift, _)| self.0 != 0 && self.0.is_multiple_of(1 << shift)) {
+            Some((shift, unit)) => write!(f, "{}{unit}", self.0 >> shift),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+fn endpoint(endpoint: &Endpoint) -> String {
+    match endpoint {
+        Endpoint::None => "nothing".to_owned(),
+        Endpoint::Stdio => "standard input and output".to_owned(),
+        Endpoint::Pty => "a new pseudo-terminal".to_owned(),
+        Endpoint::File(path) => format!("the file {path}"),
+        Endpoint::Unix(path) => format!("the socket {path}"),
+    }
+}
+
+fn device(plan: &Plan, device: &DevicePlan, machine_id: &[u8]) -> String {
+    let DevicePlan { id, address, model } = device;
+    let (model, rest) = match model {
+        Model::Block(block) => {
+            let aio = match block.aio {
+                Aio::IoUring => "io_uring",
+                Aio::Threads => "threads",
+                Aio::Sync => "synchronous",
+            };
+            ("virtio-blk", format!("{}, {aio}, {}", block.image.path.display(), count(block.queues, "queue")))
+        }
+        Model::Net(net) => {
+            let mac: Vec<_> = parador_engine::mac(plan, id, net, machine_id)
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            let tap = match &net.tap {
+                Tap::Interface(interface) => interface.name.clone(),
+                Tap::Descriptors(_) => "descriptors".to_owned(),
+            };
+            ("virtio-net", format!("{} on {tap}, {}", mac.join(":"), count(net.queue_pairs, "queue pair")))
+        }
+        Model::Rng(path) => {
+            let path = path.as_deref().unwrap_or(Path::new("the host's kernel"));
+            ("virtio-rnd", format!("randomness of {}", path.display()))
+        }
+        Model::Console(end) => ("virtio-console", endpoint(end)),
+        Model::Vsock(vsock) => ("virtio-vsock", format!("address {}", vsock.cid)),
+        Model::Balloon(balloon) => ("virtio-balloon", Bytes(balloon.size).to_string()),
+    };
+    format!("{:<7} {id:<8} {model:<15} {rest}", address.to_string())
+}
+
+fn count(number: u16, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// What is opened and how, and the descriptors it becomes.
+fn opened(opening: &Opening<'_>, keys: &Tree) -> String {
+    let fds = keys.setting(&opening.key).map_or("", |setting| &setting.value);
+    let what = match &opening.what {
+        Openable::Kvm => "rw  /dev/kvm".to_owned(),
+        Openable::Boot(file) => format!("ro  {}", file.path.display()),
+        Openable::Image(block) => {
+            let mode = if block.read_only { "ro" } else { "rw" };
+            let mut text = format!("{mode}  {}", block.image.path.display());
+            for (is, word) in [
+                (block.direct, ", O_DIRECT"),
+                (block.sync, ", durable writes"),
+                (!block.read_only, ", locked against others"),
+                (block.read_only, ", locked against writers"),
+            ] {
+                if is {
+                    text += word;
+                }
+            }
+            text
+        }
+        Openable::Interface { net, .. } => match &net.tap {
+            Tap::Interface(Interface { name, kind: InterfaceKind::Macvtap { .. }, .. }) => {
+                format!("rw  the /dev/tapN of {name}")
+            }
+            Tap::Interface(Interface { name, .. }) => format!("rw  /dev/net/tun, as {name}"),
+            Tap::Descriptors(_) => "what is open already".to_owned(),
+        },
+        Openable::Inherited(fds) => {
+            let fds: Vec<_> = fds.iter().map(i32::to_string).collect();
+            format!("what is open here at {}", fds.join(","))
+        }
+    };
+    format!("{fds:<6} {what}")
+}
+
+/// An interface of the host, and what becomes of it.
+fn interface(net: &Net) -> Option<String> {
+    let Tap::Interface(Interface { name, create, kind }) = &net.tap else { return None };
+    let made = match create {
+        Create::IfMissing => "used if it is there, or made and gone with the machine",
+        Create::Always => "made, and gone with the machine",
+        Create::Never => "used as it is there",
+    };
+    let mut text = match kind {
+        InterfaceKind::Tap { .. } => format!("{name}  TAP, {made}"),
+        InterfaceKind::Macvtap { link, mode } => {
+            format!("{name}  macvtap over {link} in mode {mode}, {made}")
+        }
+    };
+    if let InterfaceKind::Tap { bridge, owner } = kind {
+        text += &bridge.as_ref().map_or(String::new(), |bridge| format!(", joins bridge {bridge}"));
+        text += &owner.as_ref().map_or(String::new(), |owner| format!(", may be opened by {owner}"));
+    }
+    text += &net.mtu.map_or(String::new(), |mtu| format!(", MTU {mtu}"));
+    Some(text)
+}
+
+/// What the machine's process makes by path.
+fn listened(plan: &Plan) -> Vec<String> {
+    let of = |end: &Endpoint| match end {
+        Endpoint::Unix(path) => Some(format!("socket {path}, one client after the other")),
+        Endpoint::File(path) => Some(format!("file {path}, made anew")),
+        Endpoint::None | Endpoint::Stdio | Endpoint::Pty => None,
+    };
+    let mut lines: Vec<_> = of(&plan.console).into_iter().collect();
+    for device in &plan.devices {
+        match &device.model {
+            Model::Console(end) => lines.extend(of(end)),
+            Model::Vsock(vsock) => {
+                lines.push(format!("socket {}, for connections into the guest", vsock.socket.display()))
+            }
+            Model::Block(_) | Model::Net(_) | Model::Rng(_) | Model::Balloon(_) => {}
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use parador_config::{Diagnostics, Source};
+
+    use super::*;
+    use crate::handover;
+    use crate::run::Description;
+
+    /// The plan for what `text` describes; `UPDATE_SNAPSHOTS=1` writes it anew.
+    fn planned(name: &str, text: &str) {
+        let (tree, mut diagnostics) =
+            Tree::from_sources(&[Source::File { name: "web.conf", bytes: text.as_bytes() }]);
+        let keys = tree.check(&mut diagnostics);
+        let plan = Plan::new(&keys, &mut diagnostics);
+        assert_eq!(diagnostics.to_string(), Diagnostics::default().to_string());
+        let plan = plan.unwrap();
+        let description = Description { tree, keys, plan };
+        let given = super::super::given(&description);
+        let Description { tree, plan, .. } = &description;
+        let keys = handover::keys(tree, plan, b"host", &given);
+        let text = super::text(plan, &keys, &["vmm", "--config-fd", "3"], b"host");
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots").join(name).with_extension("txt");
+        if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        assert_eq!(text, std::fs::read_to_string(&path).unwrap_or_default(), "{} differs", path.display());
+    }
+
+    #[test]
+    fn a_plan_says_everything_that_would_be_done() {
+        planned("plan_first", "name=web\nboot.kernel=/boot/vmlinuz\n");
+        planned(
+            "plan_all",
+            "name=a-database-server\nvar.dir=/vm\ncpus=4\nthreads=2\nmemory.size=4G\nmemory.backing=hugetlb\n\
+             memory.prefault=yes\nuuid=12345678-9abc-4def-8123-456789abcdef\ndomains.0.size=1G\n\
+             domains.0.cpus=0-1\ndomains.1.size=3G\ndomains.1.cpus=2-3\nboot.kernel=%(var.dir)/vmlinuz\n\
+             boot.initrd=/vm/initrd\nboot.cmdline=quiet 100%%\nconsole=unix:/run/com1\non_reset=stop\n\
+             device.root.model=virtio-blk\ndevice.root.path=/vm/root.img\ndevice.root.nocache=yes\n\
+             device.cd.model=virtio-blk\ndevice.cd.path=/vm/cd.iso\ndevice.cd.ro=yes\ndevice.cd.addr=0:7.0\n\
+             device.lan.model=virtio-net\ndevice.lan.tap.bridge=br0\ndevice.lan.queues=2\ndevice.lan.mtu=9000\n\
+             device.wan.model=virtio-net\ndevice.wan.backend=macvtap\ndevice.wan.tap.link=eth0\n\
+             device.old.model=virtio-net\ndevice.old.tap.name=tap7\ndevice.old.tap.create=no\n\
+             device.fd.model=virtio-net\ndevice.fd.backend=fd\ndevice.fd.fd=8,9\n\
+             device.r.model=virtio-rnd\ndevice.c.model=virtio-console\ndevice.c.port.0.path=file:/log\n\
+             device.v.model=virtio-vsock\ndevice.v.cid=3\ndevice.v.socket=/run/v\n\
+             device.b.model=virtio-balloon\ndevice.b.size=64M\n",
+        );
+    }
+}
