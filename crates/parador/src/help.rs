@@ -57,7 +57,8 @@ const RUN: &str = "\
 Usage: parador run [-k FILE]... [-o KEY=VALUE]... [--] FILE [NAME]
 
 Runs the machine that FILE describes at this terminal: a file of keys, FILE.toml or
-FILE.json. It opens images, makes network interfaces, and starts `parador vmm`,
+FILE.json, or the name of one: NAME.toml in ~/.config/parador or /etc/xdg/parador
+($XDG_CONFIG_HOME, $XDG_CONFIG_DIRS). It opens images, makes network interfaces, and starts `parador vmm`,
 which then needs no privileges; what `parador vmm --help` says holds here too.
 Keys go to the guest one by one, control characters included, except for those
 that follow Ctrl-A:
@@ -66,6 +67,9 @@ that follow Ctrl-A:
   Ctrl-A p       press its power button
   Ctrl-A Ctrl-A  send Ctrl-A to the guest
   Ctrl-A ?       list these
+
+  --dry-run        say what would be done, and do nothing
+  --dry-run=host   and whether this host can do it (status 1 if it cannot)
 
 The terminal is set back on every way out. Without a terminal at its input it
 reads what there is; the end of input does not end the machine.

@@ -6,6 +6,7 @@ mod args;
 mod bhyve;
 mod config;
 mod control;
+mod find;
 mod handover;
 mod help;
 mod keyboard;

@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use parador_config::{Diagnostic, Diagnostics, Severity, Source, Tree};
 use parador_translate::{Format, Input, import_with};
 
 use crate::args::{Given, Request};
-use crate::handover;
+use crate::{find, handover};
 
 /// The most bytes of one file of keys.
 const MAX_FILE: u64 = 4 << 20;
@@ -28,7 +28,10 @@ pub(crate) fn read(request: &Request, diagnostics: &mut Diagnostics) -> Option<T
     for given in &request.given {
         let (name, bytes) = match given {
             Given::File(_, path) if path == "-" => ("<stdin>".into(), limited(io::stdin().lock())),
-            Given::File(_, path) => (path.to_string_lossy(), open(path)),
+            Given::File(_, path) => {
+                let path = located(path);
+                (path.to_string_lossy().into_owned().into(), open(path.as_os_str()))
+            }
             Given::Descriptor(_, fd) => (format!("<descriptor {fd}>").into(), inherited(*fd)),
             Given::Option(..) | Given::Unset(..) | Given::Name(..) => continue,
         };
@@ -67,7 +70,7 @@ fn understood<'a>(
     diagnostics: &mut Diagnostics,
 ) -> Option<Contents<'a>> {
     let format = match given {
-        Given::File(_, path) => match Path::new(path).extension().and_then(OsStr::to_str) {
+        Given::File(..) => match Path::new(&*name).extension().and_then(OsStr::to_str) {
             Some("toml") => Format::Toml,
             Some("json") => Format::Json,
             _ => return Some(Contents::Keys(name, bytes)),
@@ -91,6 +94,15 @@ pub(crate) fn append(diagnostics: &mut Diagnostics, found: &Diagnostics) {
     }
 }
 
+/// The file `path`; or, if there is none and it may be the name of a machine, that machine's.
+fn located(path: &OsStr) -> PathBuf {
+    let itself = PathBuf::from(path);
+    let name = path.to_str().filter(|name| !name.contains('/') && !itself.exists());
+    let candidates =
+        name.map_or(Vec::new(), |name| find::candidates(name, |variable| std::env::var_os(variable)));
+    candidates.into_iter().find(|path| path.is_file()).unwrap_or(itself)
+}
+
 /// All of a file.
 pub(crate) fn open(path: &OsStr) -> io::Result<Vec<u8>> {
     limited(File::open(path)?)
@@ -112,6 +124,9 @@ fn limited(file: impl Read) -> io::Result<Vec<u8>> {
 
 fn unreadable(name: &str, error: &io::Error) -> Diagnostic {
     let hint = match error.kind() {
+        io::ErrorKind::NotFound if !name.contains(['/', '.']) => {
+            "is there such a file, or NAME.toml in ~/.config/parador or /etc/xdg/parador?"
+        }
         io::ErrorKind::NotFound => "does it exist? `parador --help` shows a first one",
         io::ErrorKind::IsADirectory => "name a file in it",
         io::ErrorKind::FileTooLarge => "is it the right one? a disk image is set with `device.<id>.path`",

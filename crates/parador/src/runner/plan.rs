@@ -53,7 +53,7 @@ fn printable(c: char) -> impl Iterator<Item = char> {
 }
 
 fn machine(plan: &Plan) -> Vec<String> {
-    let Plan { name, uuid, processors, memory, domains, boot, kvm: _, console, devices: _, .. } = plan;
+    let Plan { name, uuid, processors, affinity, memory, domains, boot, console, .. } = plan;
     let Processors { sockets, cores, threads } = processors;
     let mut lines = vec![format!("name        {name}")];
     if let Some(uuid) = uuid {
@@ -63,10 +63,12 @@ fn machine(plan: &Plan) -> Vec<String> {
         "processors  {} (sockets {sockets}, cores {cores}, threads {threads})",
         processors.count()
     ));
+    for (number, cpus) in affinity {
+        lines.push(format!("processor {number} runs on {}", list(cpus)));
+    }
     lines.push(format!("memory      {}", self::memory(*memory)));
     for (number, domain) in domains.iter().enumerate() {
-        let cpus: Vec<_> = domain.cpus.iter().map(u32::to_string).collect();
-        lines.push(format!("domain {number}    {}, processors {}", Bytes(domain.size), cpus.join(",")));
+        lines.push(format!("domain {number}    {}, processors {}", Bytes(domain.size), list(&domain.cpus)));
     }
     lines.push(format!("kernel      {}", boot.kernel.path.display()));
     lines.extend(boot.initrd.iter().map(|initrd| format!("initrd      {}", initrd.path.display())));
@@ -78,8 +80,12 @@ fn machine(plan: &Plan) -> Vec<String> {
     lines
 }
 
+fn list<T: ToString>(numbers: &[T]) -> String {
+    numbers.iter().map(T::to_string).collect::<Vec<_>>().join(",")
+}
+
 fn memory(memory: Memory) -> String {
-    let Memory { size, backing, shared, transparent_huge_pages, prefault } = memory;
+    let Memory { size, backing, shared, transparent_huge_pages, prefault, wired } = memory;
     let mut text = Bytes(size).to_string();
     text += match backing {
         Backing::Anonymous => ", anonymous",
@@ -94,6 +100,7 @@ fn memory(memory: Memory) -> String {
             ", on transparent huge pages",
         ),
         (prefault, ", allocated before it starts"),
+        (wired, ", locked"),
     ] {
         if is {
             text += word;
@@ -191,8 +198,7 @@ fn opened(opening: &Opening<'_>, keys: &Tree) -> String {
             Tap::Descriptors(_) => "what is open already".to_owned(),
         },
         Openable::Inherited(fds) => {
-            let fds: Vec<_> = fds.iter().map(i32::to_string).collect();
-            format!("what is open here at {}", fds.join(","))
+            format!("what is open here at {}", list(fds))
         }
     };
     format!("{fds:<6} {what}")
@@ -232,7 +238,7 @@ fn listened(plan: &Plan) -> Vec<String> {
         match &device.model {
             Model::Console(end) => lines.extend(of(end)),
             Model::Vsock(vsock) => {
-                lines.push(format!("socket {}, for connections into the guest", vsock.socket.display()))
+                lines.push(format!("socket {}, for connections into the guest", vsock.socket.display()));
             }
             Model::Block(_) | Model::Net(_) | Model::Rng(_) | Model::Balloon(_) => {}
         }

@@ -84,3 +84,21 @@ fn a_host_is_asked_whether_it_can() {
         ended.stderr
     );
 }
+
+#[test]
+fn a_machine_is_found_by_its_name() {
+    let place = Place::new();
+    std::fs::create_dir_all(place.path("config/parador")).unwrap();
+    std::fs::write(place.path("config/parador/web.toml"), "kernel = \"/boot/vmlinuz\"\ncpus = 3\n").unwrap();
+    let run = |name: &str| {
+        let mut command = place.command(&["run", "--dry-run", name]);
+        Ended::of(&command.env("XDG_CONFIG_HOME", place.path("config")).output().unwrap())
+    };
+    let found = run("web");
+    assert_eq!((found.status, found.stderr.as_str()), (Some(0), ""));
+    assert!(found.stdout.contains("  processors  3 ("), "{}", found.stdout);
+    run("www").refused(2, "no_such_machine");
+    // A file of that name is closer.
+    std::fs::write(place.path("web"), "boot.kernel=k\ncpus=2\n").unwrap();
+    assert!(run("web").stdout.contains("  processors  2 ("));
+}
