@@ -262,12 +262,19 @@ fn blanks(path: &str, setting: &Setting, key: &Key, diagnostics: &mut Diagnostic
 
 fn bad_value(path: &str, setting: &Setting, key: &Key, expected: &str) -> Diagnostic {
     let text = &setting.value;
-    let message = format!("`{}` cannot be `{}`", setting.spelt(path), printable(text, 60));
+    let message = match text.as_str() {
+        "" => format!("`{}` cannot be empty", setting.spelt(path)),
+        text => format!("`{}` cannot be `{}`", setting.spelt(path), printable(text, 60)),
+    };
     let mut hint = format!("it is {expected}");
     if let Kind::Word(words) = key.kind {
         let foreign = keys::FOREIGN_VALUES.iter().find(|(word, _)| word == text).map(|(_, meant)| *meant);
         let meant = foreign.filter(|meant| words.contains(meant));
         let meant = meant.or_else(|| nearest(text.to_ascii_lowercase().as_str(), words.iter().copied()));
+        hint = match key.words().as_slice() {
+            [word] => format!("it is {word}"),
+            words => format!("it is one of {}", words.join(", ")),
+        };
         if let Some(meant) = meant {
             hint = format!("did you mean `{meant}`? {hint}");
         }
@@ -276,9 +283,10 @@ fn bad_value(path: &str, setting: &Setting, key: &Key, expected: &str) -> Diagno
 }
 
 fn keys_of(model: &str) -> String {
+    let native = keys::native_models().contains(&model);
     let fields: Vec<&str> = keys::ALL
         .iter()
-        .filter(|key| key.models.contains(&model) && !matches!(key.support, Support::Refused(_)))
+        .filter(|key| key.models.contains(&model) && (key.support.matters() || !native))
         .filter_map(|key| key.pattern.strip_prefix("device.*."))
         .collect();
     format!("a {model} has: {}, addr", fields.join(", "))

@@ -62,6 +62,27 @@ fn bad_values() {
 }
 
 #[test]
+fn bad_values_of_other_kinds() {
+    file(
+        "bad_values_of_other_kinds",
+        "boot.kernel_fd=2\nmemory.page_size=0x1G\nvcpu.0.cpuset=0-\nconfig.unknown=warning\ncpus=\nsockets=-1\n\
+         cores=1.5\nthreads=99999999999999999999\nname=a-name-that-is-longer-than-the-64-bytes-that-a-name-may-have-at-most\n\
+         device.n.model=virtio-net\ndevice.n.fd=3,3\ndevice.n.mtu=67\ndevice.n.backend=tun\n\
+         device.m.model=virtio-nte\ndevice.d.model=virtio-blk\ndevice.d.zoned=host\ndevice.d.sectorsize=513\n",
+    );
+}
+
+#[test]
+fn keys_of_other_systems_are_judged_as_well() {
+    file(
+        "keys_of_other_systems",
+        "device.n.model=nvme\ndevice.n.maxq=0\ndevice.n.max=1\ndevice.n.mac=52:54:00:12:34:56\n\
+         device.a.model=ahci\ndevice.a.port.0.type=dvd\ndevice.a.port.0.pth=a.img\nx86.strictmrs=true\n\
+         tpm.type=emulator\nlpc.com5.path=stdio\nbios.vendr=me\n",
+    );
+}
+
+#[test]
 fn wrong_model() {
     file("wrong_model", "device.net0.model=virtio-net\ndevice.net0.path=/dev/vda\n");
 }

@@ -36,31 +36,24 @@ fn plan(text: &str, option: &str) -> (Option<Plan>, String) {
 /// A value of `key` that is not its default.
 fn another(key: &Key) -> String {
     let default = key.default.unwrap_or_default();
-    let words: Vec<&str> = match (key.support, key.kind) {
-        (Support::Only(values, _), _) => values.to_vec(),
-        (_, Kind::Word(words)) => words.to_vec(),
-        (_, Kind::Bool) => vec!["true", "false"],
-        (_, Kind::Int { .. }) => vec!["8", "16"],
-        (_, Kind::Size { .. } | Kind::Memory { .. }) => vec!["64M", "2M"],
-        (_, Kind::Text { .. } | Kind::Path) => vec!["other"],
-        (_, Kind::Mac) => vec!["52:54:00:12:34:56"],
-        (_, Kind::Cpus) => vec!["0"],
-        (_, Kind::Address) => vec!["0:9.0"],
-        (_, Kind::Uuid) => vec!["12345678-9abc-4def-8123-456789abcdef"],
-        (_, Kind::Endpoint) => vec!["pty"],
-        (_, Kind::Descriptors) => vec!["3"],
+    let words: Vec<&str> = match key.kind {
+        Kind::Word(_) | Kind::Bool => key.words(),
+        Kind::Int { .. } => vec!["8", "16"],
+        Kind::Size { .. } | Kind::Memory { .. } => vec!["64M", "2M"],
+        Kind::Text { .. } | Kind::Path => vec!["other"],
+        Kind::Mac => vec!["52:54:00:12:34:56"],
+        Kind::Cpus => vec!["0"],
+        Kind::Address => vec!["0:9.0"],
+        Kind::Uuid => vec!["12345678-9abc-4def-8123-456789abcdef"],
+        Kind::Endpoint => vec!["pty"],
+        Kind::Descriptors => vec!["3"],
     };
     let word = words.into_iter().find(|word| *word != default);
     word.unwrap_or_else(|| unreachable!("{} has one value", key.pattern)).to_owned()
 }
 
 fn claimed(key: &Key) -> bool {
-    let says_so = match key.support {
-        Support::Native | Support::Runner => true,
-        Support::Only(values, _) => values.len() > 1,
-        Support::Always(_) | Support::NoEffect(_) | Support::Refused(_) => false,
-    };
-    says_so && !ELSEWHERE.iter().any(|(pattern, _)| *pattern == key.pattern)
+    key.support.matters() && !ELSEWHERE.iter().any(|(pattern, _)| *pattern == key.pattern)
 }
 
 #[test]

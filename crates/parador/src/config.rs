@@ -14,7 +14,12 @@ use crate::status::Status;
 /// The commands below `parador config`: word, arguments, purpose.
 pub(crate) const COMMANDS: &[(&str, &str, &str)] = &[
     ("keys", "[PATTERN]", "list the keys, those of a model, or those that begin with or fit a pattern"),
-    ("check", "FILE...", "say what is wrong with a configuration"),
+    (
+        "check",
+        "FILE",
+        "say what is wrong with a configuration; --engine=none if it is not for Parador, --message-format=json for \
+         editors",
+    ),
     ("man", "[parador|parador-vmm|parador.conf]", "write a manual page"),
     ("schema", "", "write a JSON Schema, for editors of TOML files"),
     ("completion", "bash|zsh|fish", "write a script that completes the words of this command"),

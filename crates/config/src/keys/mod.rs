@@ -58,6 +58,18 @@ pub enum Support {
     Refused(&'static str),
 }
 
+impl Support {
+    /// Whether setting it makes a difference to Parador's own engine.
+    #[must_use]
+    pub fn matters(self) -> bool {
+        match self {
+            Self::Native | Self::Runner => true,
+            Self::Only(values, _) => values.len() > 1,
+            Self::Always(_) | Self::NoEffect(_) | Self::Refused(_) => false,
+        }
+    }
+}
+
 /// The words of other systems for a key, for a reader who comes from there; empty where there is none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Elsewhere {
@@ -211,6 +223,17 @@ impl Key {
     const fn libvirt(mut self, element: &'static str) -> Self {
         self.elsewhere.libvirt = element;
         self
+    }
+
+    /// The words it takes, of those that Parador's own engine knows; empty if its values are no words.
+    #[must_use]
+    pub fn words(&self) -> Vec<&'static str> {
+        match (self.kind, self.support) {
+            (Kind::Word(_), _) if self.pattern == "device.*.model" => native_models(),
+            (Kind::Word(_), Support::Only(words, _)) | (Kind::Word(words), _) => words.to_vec(),
+            (Kind::Bool, _) => vec!["true", "false"],
+            _ => Vec::new(),
+        }
     }
 
     /// Whether `path` is a key of this pattern.

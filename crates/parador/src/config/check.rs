@@ -1,12 +1,11 @@
 //! `parador config check`: what is wrong with a configuration, without a machine.
 
-use std::path::Path;
-
-use parador_config::{Diagnostic, Diagnostics, Severity, Source, Tree};
+use parador_config::Diagnostics;
 use parador_engine::Plan;
-use parador_translate::{Format, Input, import_with};
 
+use crate::args::{Given, Request};
 use crate::messages::Messages;
+use crate::sources;
 use crate::status::Status;
 
 /// Checks the file that `words` name. With `--engine=none` it may be for another system than Parador.
@@ -42,35 +41,12 @@ pub(super) fn run(words: &[&str]) -> Status {
 
 fn check(file: &str, native: bool) -> Diagnostics {
     let mut diagnostics = Diagnostics::default();
-    let bytes = match std::fs::read(file) {
-        Ok(bytes) => bytes,
-        Err(e) => {
-            diagnostics.add(Severity::Error, || {
-                Diagnostic::new(format!("cannot read {}", file.escape_debug())).cause(&e)
-            });
-            return diagnostics;
+    let request = Request { given: vec![Given::File(0, file.into())], ..Request::default() };
+    if let Some(tree) = sources::read(&request, &mut diagnostics) {
+        let keys = tree.check(&mut diagnostics);
+        if native {
+            let _ = Plan::new(&keys, &mut diagnostics);
         }
-    };
-    let format = match Path::new(file).extension().and_then(|extension| extension.to_str()) {
-        Some("toml") => Format::Toml,
-        Some("json") => Format::Json,
-        _ => {
-            let (tree, found) = Tree::from_sources(&[Source::File { name: file, bytes: &bytes }]);
-            diagnostics = found;
-            judge(&tree, native, &mut diagnostics);
-            return diagnostics;
-        }
-    };
-    match import_with(format, Input::Text { name: file, bytes: &bytes }, &|path| std::fs::read(path)) {
-        Err(found) => return found,
-        Ok(imported) => judge(&imported.tree, native, &mut diagnostics),
     }
     diagnostics
-}
-
-fn judge(tree: &Tree, native: bool, diagnostics: &mut Diagnostics) {
-    let keys = tree.check(diagnostics);
-    if native {
-        let _ = Plan::new(&keys, diagnostics);
-    }
 }

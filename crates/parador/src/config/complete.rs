@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use parador_config::keys::{self, Key, Kind, Support};
+use parador_config::keys::{self, Key, Support};
 
 use super::man;
 use crate::options;
@@ -114,7 +114,7 @@ fn starting<'a>(start: &str, words: impl Iterator<Item = &'a str>) -> BTreeSet<S
 fn settings(current: &str, before: &[&str]) -> BTreeSet<String> {
     if let Some((path, value)) = current.split_once('=') {
         let key = keys::ALL.iter().find(|key| key.matches(path) && usable(key, path, before));
-        let words = key.map_or(BTreeSet::new(), |key| starting(value, words(key).into_iter()));
+        let words = key.map_or(BTreeSet::new(), |key| starting(value, key.words().into_iter()));
         return words.into_iter().map(|word| format!("{path}={word}")).collect();
     }
     keys::ALL
@@ -122,20 +122,6 @@ fn settings(current: &str, before: &[&str]) -> BTreeSet<String> {
         .filter(|key| usable(key, current, before))
         .filter_map(|key| grown(key, current))
         .collect()
-}
-
-/// The values of `key` that can be enumerated.
-fn words(key: &Key) -> Vec<&'static str> {
-    match (key.support, key.kind) {
-        _ if key.pattern == "device.*.model" => {
-            let native = keys::MODELS.iter().filter(|model| model.support == Support::Native);
-            native.map(|model| model.name).collect()
-        }
-        (Support::Only(values, _), _) => values.to_vec(),
-        (_, Kind::Word(words)) => words.to_vec(),
-        (_, Kind::Bool) => vec!["true", "false"],
-        _ => Vec::new(),
-    }
 }
 
 /// Whether it makes sense to set `key` at `path`.
@@ -151,7 +137,7 @@ fn usable(key: &Key, path: &str, before: &[&str]) -> bool {
         Some(model) => key.models.contains(&model),
         None => key.models.iter().any(|name| native(name)),
     };
-    fits && matches!(key.support, Support::Native | Support::Only(..) | Support::Runner)
+    fits && key.support.matters()
 }
 
 /// `start`, grown along the pattern of `key` to its end or to a part that the user chooses.

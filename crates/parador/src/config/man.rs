@@ -89,12 +89,7 @@ fn is_native(model: &str) -> bool {
 /// Whether Parador's own engine does something with `key`.
 fn is_own(key: &Key) -> bool {
     let has_device = key.models.is_empty() || key.models.iter().any(|name| is_native(name));
-    let means_something = match key.support {
-        Support::Native | Support::Runner => true,
-        Support::Only(values, _) => values.len() > 1,
-        Support::Always(_) | Support::NoEffect(_) | Support::Refused(_) => false,
-    };
-    has_device && means_something
+    has_device && key.support.matters()
 }
 
 fn own_keys() -> String {
@@ -107,8 +102,8 @@ fn own_keys() -> String {
         let _ = writeln!(text, ".Ss {}\n.Bl -tag -width Ds", group.title);
         for key in own {
             item(&mut text, key);
-            if let Some(support) = support(key.support) {
-                let _ = writeln!(text, "{}", sentence(&capital(&support)));
+            if key.support == Support::Runner {
+                text.push_str(".Nm parador Cm run\ndoes it.\n");
             }
             if key.live {
                 text.push_str("It may change while the machine runs.\n");
@@ -167,14 +162,22 @@ fn item(text: &mut String, key: &Key) {
         let end = text.trim_end_matches(" Ns Cm ").len();
         text.truncate(end);
     }
-    let _ = write!(text, "{word} Ns = Ns Ar {}", argument(&values(key.kind)));
+    let values = match key.support {
+        Support::Only(words, _) if words.len() > 1 => words.join("|"),
+        _ => values(key.kind),
+    };
+    let _ = write!(text, "{word} Ns = Ns Ar {}", argument(&values));
+    let mut more = String::new();
     if let Some(default) = key.default {
-        let _ = write!(text, " Pq default: {}", argument(default));
+        let _ = write!(more, " (default: {default})");
     }
     let (own, others): (Vec<&str>, Vec<&str>) = key.models.iter().partition(|name| is_native(name));
     let models = if own.is_empty() { others } else { own };
     if !models.is_empty() {
-        let _ = write!(text, " Bq {}", escaped(&models.join(", ")));
+        let _ = write!(more, " [{}]", models.join(", "));
+    }
+    if !more.is_empty() {
+        let _ = write!(text, " No {}", argument(more.trim_start()));
     }
     let _ = writeln!(text, "\n{}", sentence(key.doc));
 }
