@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::alias;
 use crate::diagnose::{Diagnostic, Diagnostics, Severity};
-use crate::keys::{self, Key, Kind, Support, fill, matching};
+use crate::keys::{self, Key, Kind, fill, matching};
 use crate::nearest::{common_parts, nearest};
 use crate::place::{at_key, at_value};
 use crate::printable::printable;
