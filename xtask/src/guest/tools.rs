@@ -14,7 +14,7 @@ pub enum Need {
     Test,
     /// Make kernels, archives and file systems.
     Guest,
-    /// Run the outer machine.
+    /// Run QEMU: the outer machine, and what is exported for it.
     Lab,
     /// Build fuzz targets.
     Fuzz,

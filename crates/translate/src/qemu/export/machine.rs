@@ -48,7 +48,7 @@ impl Export<'_> {
             }
         }
         if !self.microvm {
-            self.option("device", empty().with("driver", "pvpanic").json());
+            self.named("device", "driver", "", empty().with("driver", "pvpanic"));
         }
         self.debugger();
         self.tpm();
@@ -181,6 +181,6 @@ impl Export<'_> {
         for key in ["tpm.type", "tpm.path", "tpm.version"] {
             self.keys.take(key);
         }
-        self.option("device", empty().with("driver", driver).with("tpmdev", "tpm0").json());
+        self.named("device", "driver", "", empty().with("driver", driver).with("tpmdev", "tpm0"));
     }
 }

@@ -27,6 +27,7 @@ pub(in crate::qemu) fn export(tree: &Tree) -> Exported {
         keys: Keys::new(tree, FATES),
         words: vec![PROGRAM.to_owned()],
         sets: Vec::new(),
+        plain: false,
         microvm: tree.setting("machine.type").is_some_and(|setting| setting.value == "microvm"),
         shared_slots: Vec::new(),
     };
@@ -61,6 +62,9 @@ struct Export<'a> {
     /// Properties without keys that nothing has taken yet.
     sets: Vec<Set>,
     microvm: bool,
+    /// Whether devices are written without JSON: QEMU makes all those before any that is JSON, so that
+    /// one among them would not find the bus of another.
+    plain: bool,
     /// Slots with several functions.
     shared_slots: Vec<u8>,
 }
@@ -84,20 +88,31 @@ impl Export<'_> {
         }
         let devices: Vec<String> = self.keys.devices().into_iter().map(str::to_owned).collect();
         let (mut before, mut after) = (Vec::new(), Vec::new());
-        for option in options::split(words).unwrap_or_default() {
+        let verbatim = words.iter().map(|word| word.text.clone()).collect();
+        let Ok(options) = options::split(words) else { return (verbatim, Vec::new()) };
+        self.plain = options.iter().any(|option| match option.name.as_str() {
+            "device" => !option.value.text.starts_with('{'),
+            "set" => option.value.text.starts_with("device."),
+            _ => false,
+        });
+        for option in options {
             if option.name == "set"
                 && let Some(set) = parse_set(&option.value.text)
             {
                 self.sets.push(set);
                 continue;
             }
-            let bus = Bag::parse(&option.value, Some("driver")).ok().and_then(|bag| bag.peek("bus"));
+            let bag = Bag::parse(&option.value, Some("driver")).ok().filter(|_| option.name == "device");
+            let bus = bag.as_ref().and_then(|bag| bag.peek("bus"));
             let needs = bus.is_some_and(|bus| {
                 let name = bus.rsplit_once('.').map_or(bus.as_str(), |(name, _)| name);
                 devices.iter().any(|id| id == name)
             });
-            let list = if option.name == "device" && needs { &mut after } else { &mut before };
-            list.extend(option.words.into_iter().map(|word| word.text));
+            let list = if needs { &mut after } else { &mut before };
+            match bag.filter(|_| self.plain) {
+                Some(bag) => list.extend(["-device".to_owned(), bag.human("driver")]),
+                None => list.extend(option.words.into_iter().map(|word| word.text)),
+            }
         }
         (before, after)
     }
@@ -113,7 +128,9 @@ impl Export<'_> {
         let mine = |set: &Set| set.group == option && set.id == id;
         let (mine, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.sets).into_iter().partition(mine);
         self.sets = rest;
-        let json = mine.is_empty() && ["blockdev", "device", "netdev", "object"].contains(&option);
+        let json = mine.is_empty()
+            && ["blockdev", "device", "netdev", "object"].contains(&option)
+            && !(self.plain && option == "device");
         for set in mine {
             bag.take(&set.property);
             bag.put(&set.property, set.value.as_str());

@@ -81,8 +81,9 @@ struct Whole {
     path: Option<Word>,
     /// Nodes of `-numa`.
     nodes: Vec<Bag>,
-    /// `-set`.
-    sets: Vec<(usize, Word)>,
+    /// `-set`, and those that set nothing that is known.
+    sets: Vec<Word>,
+    unknown: Vec<Word>,
     /// `-net nic`, and `-net` with anything else.
     nics: Vec<(Front, Opt)>,
     peers: Vec<(Front, Opt)>,

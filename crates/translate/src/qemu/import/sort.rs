@@ -98,7 +98,7 @@ impl Import {
             "net" => self.net(index, option),
             "nic" => self.nic(index, option),
             "virtfs" => self.virtfs(index, option),
-            "set" => self.whole.sets.push((index, word)),
+            "set" => self.whole.sets.push(word),
             _ => self.keep(index, option.words),
         }
     }
@@ -194,7 +194,7 @@ impl Import {
 
     /// Gives things the properties that `-set` names.
     pub(super) fn set_properties(&mut self) {
-        for (index, word) in std::mem::take(&mut self.whole.sets) {
+        for word in std::mem::take(&mut self.whole.sets) {
             let parsed = word.text.split_once('=').and_then(|(path, value)| {
                 let mut parts = path.splitn(3, '.');
                 Some((parts.next()?, parts.next()?, parts.next()?, value))
@@ -216,10 +216,7 @@ impl Import {
             };
             match bag {
                 Some(bag) => bag.put(name, value),
-                None => {
-                    let set = Word { text: "-set".to_owned(), origin: word.origin.clone() };
-                    self.keep(index, vec![set, word]);
-                }
+                None => self.whole.unknown.push(word),
             }
         }
     }
