@@ -1,7 +1,8 @@
-//! `parador config`: what can be configured, and whether a configuration is right.
+//! `parador config`: what can be configured, whether a configuration is right, and how others say it.
 
 mod check;
 mod complete;
+mod convert;
 mod keys;
 mod man;
 mod schema;
@@ -20,6 +21,11 @@ pub(crate) const COMMANDS: &[(&str, &str, &str)] = &[
         "say what is wrong with a configuration; --engine=none if it is not for Parador, --message-format=json for \
          editors",
     ),
+    (
+        "convert",
+        "[--from FORMAT] --to FORMAT [--strict] FILE|-|-- ARGS...",
+        "write a configuration in another system's words, and say what those have no words for",
+    ),
     ("man", "[parador|parador-vmm|parador.conf]", "write a manual page"),
     ("schema", "", "write a JSON Schema, for editors of TOML files"),
     ("completion", "bash|zsh|fish", "write a script that completes the words of this command"),
@@ -27,11 +33,12 @@ pub(crate) const COMMANDS: &[(&str, &str, &str)] = &[
 
 /// Does what `words`, those after `config`, ask for.
 pub(crate) fn run(words: &[OsString]) -> Status {
-    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
-    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+    let Some(words) = words.iter().map(|word| word.to_str()).collect::<Option<Vec<&str>>>() else {
+        return wrong("there is a word that is not UTF-8");
+    };
     if let Some((_, rest)) = words.split_first()
         && words[0] != "complete"
-        && rest.iter().any(|word| ["-h", "--help"].contains(word))
+        && rest.iter().take_while(|word| **word != "--").any(|word| ["-h", "--help"].contains(word))
     {
         return print(&help());
     }
@@ -40,6 +47,7 @@ pub(crate) fn run(words: &[OsString]) -> Status {
         ["keys"] => print(&keys::list("")),
         ["keys", pattern] => print(&keys::list(pattern)),
         ["check", rest @ ..] => check::run(rest),
+        ["convert", rest @ ..] => convert::run(rest),
         ["man"] => print(&man::page("parador.conf").unwrap_or_default()),
         ["man", page] => found(man::page(page), page, man::PAGES),
         ["schema"] => print(&schema::text()),

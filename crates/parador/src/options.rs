@@ -1,6 +1,8 @@
 //! The words of the command line: what manual pages and completion know of them. `args` and `config`
 //! parse them; tests hold the three together.
 
+use parador_translate::Format;
+
 /// An option of some commands.
 #[derive(Debug)]
 pub(crate) struct Opt {
@@ -24,6 +26,17 @@ const fn opt(
 ) -> Opt {
     Opt { commands, names, value, choices: &[], doc }
 }
+
+/// The names of the formats.
+pub(crate) const FORMATS: &[&str] = &{
+    let mut names = [""; Format::ALL.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = Format::ALL[index].name();
+        index += 1;
+    }
+    names
+};
 
 /// The commands, and what each is for.
 pub(crate) const COMMANDS: &[(&str, &str)] = &[
@@ -70,7 +83,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt {
         choices: &["text", "json"],
         ..opt(
-            &["run", "vmm", "config check"],
+            &["run", "vmm", "config check", "config convert"],
             &["--message-format"],
             "text|json",
             "How findings are written: for people, or one JSON object a line for editors.",
@@ -85,8 +98,28 @@ pub(crate) const OPTIONS: &[Opt] = &[
             "Whether keys and values are refused that Parador itself cannot do; by default they are.",
         )
     },
+    Opt {
+        choices: FORMATS,
+        ..opt(
+            &["config convert"],
+            &["--from"],
+            "FORMAT",
+            "The format of what is read; by default what the file's name or contents say unmistakably.",
+        )
+    },
+    Opt { choices: FORMATS, ..opt(&["config convert"], &["--to"], "FORMAT", "The format that is written.") },
+    opt(&["config convert"], &["--strict"], "", "Writes nothing if something would be lost."),
     opt(
-        &["run", "vmm", "config keys", "config man", "config schema", "config completion", "config check"],
+        &[
+            "run",
+            "vmm",
+            "config keys",
+            "config man",
+            "config schema",
+            "config completion",
+            "config check",
+            "config convert",
+        ],
         &["-h", "--help"],
         "",
         "Tells how to use the command.",

@@ -27,7 +27,7 @@ pub(crate) fn read(request: &Request, diagnostics: &mut Diagnostics) -> Option<T
     let mut files = Vec::new();
     for given in &request.given {
         let (name, bytes) = match given {
-            Given::File(_, path) if path == "-" => ("<stdin>".into(), limited(io::stdin().lock())),
+            Given::File(_, path) if path == "-" => ("<stdin>".into(), stdin()),
             Given::File(_, path) => {
                 let path = located(path);
                 (path.to_string_lossy().into_owned().into(), open(path.as_os_str()))
@@ -103,7 +103,12 @@ fn located(path: &OsStr) -> PathBuf {
     candidates.into_iter().find(|path| path.is_file()).unwrap_or(itself)
 }
 
-/// All of a file.
+/// All that standard input has.
+pub(crate) fn stdin() -> io::Result<Vec<u8>> {
+    limited(io::stdin().lock())
+}
+
+/// All of a file, if it is not too large.
 pub(crate) fn open(path: &OsStr) -> io::Result<Vec<u8>> {
     limited(File::open(path)?)
 }
@@ -122,7 +127,8 @@ fn limited(file: impl Read) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn unreadable(name: &str, error: &io::Error) -> Diagnostic {
+/// A finding about a file that cannot be read.
+pub(crate) fn unreadable(name: &str, error: &io::Error) -> Diagnostic {
     let hint = match error.kind() {
         io::ErrorKind::NotFound if !name.contains(['/', '.']) => {
             "is there such a file, or NAME.toml in ~/.config/parador or /etc/xdg/parador?"

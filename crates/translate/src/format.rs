@@ -201,7 +201,7 @@ impl Format {
 
     /// The word for it on a command line.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Flat => "flat",
             Self::Toml => "toml",

@@ -173,7 +173,8 @@ mod tests {
     #[test]
     fn commands_options_and_their_values() {
         assert_eq!(said("c"), ["config"]);
-        assert_eq!(said("config co"), ["completion"]);
+        assert_eq!(said("config co"), ["completion", "convert"]);
+        assert_eq!(said("config convert --to to"), ["toml"]);
         assert_eq!(said("config completion f"), ["fish"]);
         assert_eq!(said("vmm --mes"), ["--message-format"]);
         assert_eq!(said("vmm --message-format j"), ["json"]);

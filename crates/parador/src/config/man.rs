@@ -24,6 +24,8 @@ pub(super) fn page(name: &str) -> Option<String> {
             Some("VMM OPTIONS") => page.push_str(&list_of_options("vmm")),
             Some("RUN OPTIONS") => page.push_str(&list_of_options("run")),
             Some("CONFIG COMMANDS") => page.push_str(&commands()),
+            Some("CONVERT OPTIONS") => page.push_str(&list_of_options("config convert")),
+            Some("FORMATS") => page.push_str(&format!(".Cm {} .\n", options::FORMATS.join(" , "))),
             Some("STATUS") => page.push_str(include_str!("status.mdoc")),
             Some("MODELS") => page.push_str(&models()),
             Some("KEYS") => page.push_str(&own_keys()),

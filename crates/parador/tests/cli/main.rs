@@ -4,6 +4,7 @@
 
 mod bhyve;
 mod config;
+mod convert;
 mod machine;
 mod network;
 mod payload;
