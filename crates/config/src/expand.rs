@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! reference = "%(" key ")"        ; from the root
-//!           / "%(." key ")"       ; beside the key whose value this is
+//!           / "%(." key ")"       ; of the same device, or else beside the key whose value this is
 //! percent   = "%%" / "\%"         ; a `%`; any other backslash is itself
 //! ```
 //!
@@ -114,7 +114,12 @@ fn pieces(value: &str) -> impl Iterator<Item = (usize, Piece<'_>)> {
 /// The key that the name in a reference stands for, in the value of a key that was spelt `from`.
 fn target(name: &str, from: &str) -> String {
     let Some(beside) = name.strip_prefix('.') else { return alias::canonical(name).into_owned() };
-    let folder = from.rfind('.').map_or("", |end| &from[..=end]);
+    let device = if from.starts_with("device.") {
+        from.match_indices('.').nth(1).map(|(at, _)| at)
+    } else {
+        alias::pci(from).map(|(_, field)| from.len() - field.len())
+    };
+    let folder = device.or_else(|| from.rfind('.')).map_or("", |end| &from[..=end]);
     alias::canonical(&format!("{folder}{beside}")).into_owned()
 }
 
@@ -366,6 +371,8 @@ mod tests {
             "device.d.path",
             "/d.img",
         );
+        becomes("device.n.tap.name=%(.id)\n", "device.n.tap.name", "n");
+        becomes("pci.0.4.0.port.0.path=%(.device)\npci.0.4.0.device=x\n", "pci.0.4.0.port.0.path", "x");
         becomes("memory.size=1G\nvar.x=%(cpus.x)\ncpus.x=%(.size)\ncpus.size=2\n", "var.x", "2");
     }
 

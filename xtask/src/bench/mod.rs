@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: speed and memory, each figure beside a peer or a limit of the same run.
 
 mod boot;
+mod config;
 mod disk;
 mod memory;
 mod start;
@@ -14,8 +15,13 @@ use crate::command;
 /// A benchmark: its name and how to run it.
 type Bench = (&'static str, fn() -> Result<()>);
 
-const BENCHES: &[Bench] =
-    &[("start", start::start), ("disk", disk::disk), ("memory", memory::memory), ("boot", boot::boot)];
+const BENCHES: &[Bench] = &[
+    ("start", start::start),
+    ("config", config::config),
+    ("disk", disk::disk),
+    ("memory", memory::memory),
+    ("boot", boot::boot),
+];
 
 /// Runs the benchmark called `name`, or all of them.
 pub fn bench(name: Option<&str>) -> Result<()> {
