@@ -3,5 +3,6 @@
 //! `parador_machine::pci::testing::hostile`.
 
 pub mod blk_request;
+pub mod config;
 pub mod kernel;
 pub mod translate;

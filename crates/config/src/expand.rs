@@ -23,7 +23,7 @@ use crate::tree::{Setting, Tree};
 /// How deep references may nest.
 const MAX_DEPTH: usize = 16;
 /// Longest value that references may make, in bytes.
-const MAX_VALUE: usize = 64 << 10;
+pub(crate) const MAX_VALUE: usize = 64 << 10;
 /// The most bytes that all values with references may make.
 const MAX_TOTAL: usize = 4 << 20;
 
@@ -149,7 +149,7 @@ struct Expansion<'a, 'b> {
     path: Vec<(&'a str, &'a Setting)>,
     /// The keys that are referred to.
     referred: BTreeSet<&'a str>,
-    /// Bytes in `done`.
+    /// Bytes that were made, be it in vain.
     total: usize,
     diagnostics: &'b mut Diagnostics,
 }
@@ -189,6 +189,7 @@ impl<'a> Expansion<'a, '_> {
             let total = self.total + made.text.len();
             if made.text.len() > MAX_VALUE || total > MAX_TOTAL {
                 self.too_large(at, made.text.len() > MAX_VALUE);
+                self.total = total;
                 return None;
             }
         }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::alias;
 use crate::diagnose::{Diagnostic, Diagnostics, Severity};
+use crate::expand;
 use crate::nearest::nearest;
 use crate::origin::Origin;
 use crate::printable::printable;
@@ -53,8 +54,8 @@ pub enum Source<'a> {
 
 /// Longest key, in bytes.
 const MAX_KEY: usize = 255;
-/// Longest value, in bytes.
-const MAX_VALUE: usize = 64 * 1024;
+/// Longest value, in bytes: twice what references may make, as all of that may have to be escaped.
+const MAX_VALUE: usize = 2 * expand::MAX_VALUE;
 /// How many keys one tree may hold.
 const MAX_KEYS: usize = 65_536;
 
