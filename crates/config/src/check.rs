@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::addresses;
 use crate::alias;
 use crate::diagnose::{Diagnostic, Diagnostics, Severity};
 use crate::keys::{self, Key, Kind, fill, matching};
@@ -37,7 +38,7 @@ impl Tree {
     #[must_use]
     pub fn check(&self, diagnostics: &mut Diagnostics) -> Checked {
         let tree = self.expand(diagnostics);
-        alias::clashes(&tree, diagnostics);
+        addresses::check(&tree, diagnostics);
         let devices = devices(&tree, diagnostics);
         let unknown = Unknown::of(&tree);
         let mut values = BTreeMap::new();

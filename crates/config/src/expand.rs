@@ -9,7 +9,6 @@
 //! Values are expanded when all sources have been read, each once, so that the cost is that of the
 //! text that comes out, which is bounded.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::alias;
@@ -57,22 +56,6 @@ impl Tree {
         }
         tree
     }
-}
-
-/// The text that stands for `value` where references are read.
-pub(crate) fn escaped(value: &str) -> Cow<'_, str> {
-    if !value.contains('%') {
-        return Cow::Borrowed(value);
-    }
-    let mut out = String::with_capacity(value.len() + 8);
-    for c in value.chars() {
-        if c == '%' {
-            // Before a `%`, a backslash of the value would be taken for the one that escapes it.
-            out.push(if out.ends_with('\\') { '\\' } else { '%' });
-        }
-        out.push(c);
-    }
-    Cow::Owned(out)
 }
 
 /// A piece of a value.
@@ -348,6 +331,7 @@ fn chained(mut diagnostic: Diagnostic, chain: &[(&str, &Setting)], end: Option<&
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::origin::Origin;
     use crate::parse::Source;
 
     fn expanded(text: &str) -> (Tree, String) {
@@ -461,7 +445,9 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_text_can_be_written(text in "[a%\\\\()]{0,12}") {
-            becomes(&format!("var.x={}", escaped(&text)), "var.x", &text);
+            let mut tree = Tree::default();
+            tree.set("var.x", text.as_str(), Origin::Argument(1));
+            becomes(&format!("var.x={}", tree.setting("var.x").unwrap().raw()), "var.x", &text);
         }
     }
 }

@@ -29,6 +29,7 @@
 
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test stops at the first surprise"))]
 
+mod addresses;
 mod alias;
 mod check;
 mod diagnose;

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::alias;
-use crate::expand::escaped;
 use crate::origin::Origin;
 
 /// Flat keys and their values. Nothing in it has been judged yet.
@@ -238,3 +237,19 @@ impl PartialEq for Tree {
 }
 
 impl Eq for Tree {}
+
+/// The text that stands for `value` where references are read.
+fn escaped(value: &str) -> Cow<'_, str> {
+    if !value.contains('%') {
+        return Cow::Borrowed(value);
+    }
+    let mut out = String::with_capacity(value.len() + 8);
+    for c in value.chars() {
+        if c == '%' {
+            // Before a `%`, a backslash of the value would be taken for the one that escapes it.
+            out.push(if out.ends_with('\\') { '\\' } else { '%' });
+        }
+        out.push(c);
+    }
+    Cow::Owned(out)
+}

@@ -65,17 +65,20 @@ pub enum Endpoint {
 pub(crate) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
     match kind {
         Kind::Bool => parse_bool(text).map(Value::Bool).ok_or_else(|| "`true` or `false`".to_owned()),
-        Kind::Int { min, max } => parse_int(text)
-            .filter(|n| (min..=max).contains(n))
-            .map(Value::Int)
-            .ok_or_else(|| format!("a number from {min} to {max}")),
+        Kind::Int { min, max } => {
+            parse_int(text).filter(|n| (min..=max).contains(n)).map(Value::Int).ok_or_else(|| {
+                let octal = digits_only(text, 10) && text.starts_with('0');
+                let not = if octal && text != "0" { ", without zeros before it" } else { "" };
+                format!("a number from {min} to {max}{not}")
+            })
+        }
         Kind::Size { min, max } => {
             in_range(parse_size(text), min, max).ok_or_else(|| expected_size(min, max, "bytes"))
         }
         Kind::Memory { min, max } => {
-            let bytes = parse_size(text).map(|n| match text.parse::<u64>() {
-                Ok(plain) if plain < 1 << 20 => plain << 20,
-                Ok(_) | Err(_) => n,
+            let bytes = parse_size(text).map(|n| match parse_int(text) {
+                Some(plain) if plain < 1 << 20 => plain << 20,
+                Some(_) | None => n,
             });
             in_range(bytes, min, max).ok_or_else(|| expected_size(min, max, "MiB"))
         }
@@ -144,7 +147,7 @@ fn parse_bool(text: &str) -> Option<bool> {
 
 /// Decimal, or hexadecimal after `0x`. A leading zero is refused: some readers take it for octal.
 fn parse_int(text: &str) -> Option<u64> {
-    if let Some(digits) = text.strip_prefix("0x") {
+    if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         return digits_only(digits, 16).then(|| u64::from_str_radix(digits, 16).ok())?;
     }
     if !digits_only(text, 10) || (text.len() > 1 && text.starts_with('0')) {
@@ -160,7 +163,7 @@ fn digits_only(text: &str, radix: u32) -> bool {
 fn parse_size(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = text[digits.len()..].to_ascii_lowercase();
-    if digits.is_empty() || text.starts_with("0x") {
+    if digits.is_empty() || text.starts_with("0x") || text.starts_with("0X") {
         return parse_int(text);
     }
     let shift = match unit.as_str() {
@@ -271,6 +274,7 @@ mod tests {
     fn a_plain_memory_size_below_a_mebibyte_counts_mebibytes() {
         let kind = Kind::Memory { min: 1 << 20, max: 1 << 40 };
         assert_eq!(parse(kind, "256"), Ok(Value::Int(256 << 20)));
+        assert_eq!(parse(kind, "0x100"), Ok(Value::Int(256 << 20)));
         assert_eq!(parse(kind, "268435456"), Ok(Value::Int(256 << 20)));
         assert!(parse(kind, "1K").is_err(), "a unit is taken at its word");
     }

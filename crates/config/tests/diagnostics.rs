@@ -54,7 +54,7 @@ fn words_of_other_systems() {
 fn bad_values() {
     file(
         "bad_values",
-        "cpus=0\nmemory.size=lots\nmemory.thp=maybe\nmemory.backing=memdf\nuuid=1\nconsole=tty\n\
+        "cpus=0\nthreads=010\nmemory.size=lots\nmemory.thp=maybe\nmemory.backing=memdf\nuuid=1\nconsole=tty\n\
          domains.0.cpus=3-1\ndevice.n.model=virtio-net\ndevice.n.mac=01:00:5e:00:00:01\n\
          device.n.addr=00:1f.0\ndevice.d.model=virtio-blk\ndevice.d.path=\ndevice.d.ser=a-serial-number-that-is-long\n\
          device.d.queue_size=1\n",

@@ -8,6 +8,9 @@ use proptest::prelude::*;
 mod config;
 
 proptest! {
+    // Some inputs grow to all that is allowed, which takes its time without optimization.
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
     #[test]
     fn files(parts in vec(prop_oneof![
         vec(any::<u8>(), 0..40),
@@ -18,7 +21,7 @@ proptest! {
     }
 
     #[test]
-    fn references(bytes in vec(any::<u8>(), 0..80)) {
+    fn references(bytes in vec(any::<u8>(), 0..60)) {
         config::exercise_references(&bytes);
     }
 }
