@@ -31,7 +31,7 @@ fn seeds() -> Vec<Vec<u8>> {
 }
 
 /// Bytes that mean something to one format or another.
-const ODD: &[u8] = b",=\"'[]{}:.%/\\-@\n\t 09\0\xff";
+const ODD: &[u8] = b"<>&;,=\"'[]{}:.%/\\-@\n\t 09\0\xff";
 
 #[test]
 fn changed_files_are_read_or_refused() {
