@@ -1,13 +1,16 @@
 //! From our tree to bhyve's: every device gets a slot, and what bhyve needs to start is there.
 
 use std::collections::BTreeSet;
+use std::io;
 
 use parador_config::{Origin, Tree, keys};
 
 use super::leaves::{Leaves, place};
 use super::names::{self, Spelt};
+use super::options::Reading;
 use crate::format::Loss;
 use crate::keys::{Fate, Keys, fate};
+use crate::words::Word;
 
 /// What bhyve is told.
 #[derive(Debug)]
@@ -29,8 +32,8 @@ pub(super) fn write(tree: &Tree) -> Written {
         taken: BTreeSet::new(),
     };
     export.machine();
-    let arguments = export.arguments();
     export.devices();
+    let arguments = export.arguments();
     export.bridges();
     Written { leaves: export.leaves, arguments, losses: export.keys.finish() }
 }
@@ -96,26 +99,43 @@ impl Export<'_> {
         let _ = self.leaves.set(path, value, &Origin::Argument(0));
     }
 
-    /// Takes the words that were kept for bhyve: options come back with their values. What only sets
-    /// a key sets it.
+    /// Reads the words that were kept for bhyve as it would read them behind all the rest. Returns
+    /// those that set nothing in its tree.
     fn arguments(&mut self) -> Vec<String> {
         const PREFIX: &str = "engine.bhyve.arg.";
-        let mut words: Vec<(u64, &str)> = Vec::new();
-        for (key, setting) in self.tree.in_order() {
-            let Some(number) = key.strip_prefix(PREFIX).and_then(|number| number.parse().ok()) else {
-                continue;
-            };
-            self.keys.take(key);
-            words.push((number, &setting.value));
+        let tree = self.tree;
+        let mut kept: Vec<(u64, &str, Word)> = Vec::new();
+        for (key, setting) in tree.in_order() {
+            if let Some(number) = key.strip_prefix(PREFIX).and_then(|number| number.parse().ok()) {
+                let word = Word { text: setting.value.clone(), origin: setting.origin.clone() };
+                kept.push((number, key, word));
+            }
         }
-        words.sort_unstable();
-        let mut rest = Vec::new();
-        let mut words = words.into_iter().map(|(_, word)| word);
-        while let Some(word) = words.next() {
-            rest.push(word.to_owned());
-            rest.extend(words.next().map(str::to_owned));
+        kept.sort_unstable_by_key(|(number, ..)| *number);
+        let words: Vec<Word> = kept.iter().map(|(.., word)| word.clone()).collect();
+        let mut reading = Reading { leaves: self.leaves.clone(), ..Reading::default() };
+        reading
+            .arguments(&words, &|_| Err(io::Error::new(io::ErrorKind::Unsupported, "nothing is read here")));
+        let named = reading.leaves.value("name") != self.leaves.value("name");
+        let wrong = reading.diagnostics.shown().first().map(|(_, wrong)| wrong.message().to_owned());
+        let wrong = wrong.or_else(|| named.then(|| "a word that is no option".to_owned()));
+        let wrong = wrong.or_else(|| reading.losses.first().map(|loss| loss.why.clone()));
+        for (_, key, _) in kept {
+            match &wrong {
+                Some(wrong) => self.keys.lose(key, format!("bhyve would not take these words: {wrong}")),
+                None => drop(self.keys.take(key)),
+            }
         }
-        rest
+        if wrong.is_some() {
+            return Vec::new();
+        }
+        self.leaves = reading.leaves;
+        for (path, _) in self.leaves.below("pci") {
+            let mut parts = path.split('.');
+            let mut part = || parts.next().unwrap_or_default();
+            self.taken.extend(place(part(), part(), part()));
+        }
+        reading.rest.into_iter().map(|(word, _)| word).collect()
     }
 
     /// Writes the devices: first those that say where they sit.

@@ -218,16 +218,11 @@ pub(crate) fn export_config(tree: &Tree) -> Result<Exported, Diagnostics> {
     }
     let mut losses = written.losses;
     for option in written.arguments.chunks(2) {
-        match option {
-            [letter, setting] if letter == "-o" => {
-                let _ = writeln!(text, "{setting}");
-            }
-            _ => losses.push(crate::Loss {
-                what: option.join(" "),
-                why: "a file of keys has no word for it; give it on the command line".to_owned(),
-                origin: None,
-            }),
-        }
+        losses.push(crate::Loss {
+            what: option.join(" "),
+            why: "a file of keys has no word for it; give it on the command line".to_owned(),
+            origin: None,
+        });
     }
     Ok(Exported { output: Output::Text(text), losses })
 }

@@ -111,6 +111,11 @@ impl Reading {
             'G' => self.debugger(value, origin),
             'K' => self.leaves.set("keyboard.layout", value, origin),
             'k' => return self.file(value, origin, load),
+            'l' | 's' if value == "help" => {
+                self.help = true;
+                self.lose(format!("-{letter} help"), "it asks bhyve for what there is", origin);
+                Ok(())
+            }
             'l' => self.lpc(value, origin),
             'm' => self.leaves.set("memory.size", value, origin),
             'n' => self.domain(value, origin),
@@ -269,5 +274,74 @@ impl Reading {
     /// Says what is lost.
     pub(super) fn lose(&mut self, what: impl Display, why: &str, origin: &Origin) {
         self.losses.push(Loss { what: what.to_string(), why: why.to_owned(), origin: Some(origin.clone()) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a command line sets, and what is wrong with it.
+    fn read(line: &str) -> (Vec<String>, String) {
+        let word =
+            |(index, text): (usize, &str)| Word { text: text.to_owned(), origin: Origin::Argument(index) };
+        let words: Vec<Word> = line.split_whitespace().enumerate().map(word).collect();
+        let mut reading = Reading::default();
+        reading.arguments(&words, &|_| Ok(b"cpus=9\nname=file\n".to_vec()));
+        let leaves = reading.leaves.in_order();
+        let leaves = leaves.iter().map(|(path, leaf)| format!("{path}={}", leaf.value)).collect();
+        (leaves, reading.diagnostics.to_string())
+    }
+
+    #[track_caller]
+    fn is(line: &str, expected: &str) {
+        let (leaves, wrong) = read(line);
+        assert_eq!((leaves.join(" ").as_str(), wrong.as_str()), (expected, ""), "{line}");
+    }
+
+    #[track_caller]
+    fn is_wrong(line: &str, message: &str) {
+        let (_, wrong) = read(line);
+        assert!(wrong.contains(message), "{line}: {wrong}");
+    }
+
+    #[test]
+    fn what_comes_later_counts_files_included() {
+        is("-o cpus=1 -k f", "cpus=9 name=file");
+        is("-k f -o cpus=1 vm", "cpus=1 name=vm");
+        is("-c 4 -c cpus=2,threads=2", "cpus=2 threads=2");
+        is("-p 0:3 -p 1:4 -p 0:5", "vcpu.0.cpuset=3,5 vcpu.1.cpuset=4");
+    }
+
+    #[test]
+    fn letters_stand_together_and_values_apart_or_attached() {
+        is("-SHm2G -c2 -- -vm", "memory.wired=true x86.vmexit_on_hlt=true memory.size=2G cpus=2 name=-vm");
+        is("-IuW", "rtc.use_localtime=false virtio_msix=false");
+        is_wrong("-m", "nothing after `-m`");
+        is_wrong("-Zm 1G", "bhyve has no option `-Z`");
+        is_wrong("vm -c 2", "a word after the machine's name");
+    }
+
+    #[test]
+    fn each_option_has_its_own_form() {
+        is("-Gw[::1]:99", "gdb.wait=true gdb.port=99 gdb.address=[::1]");
+        is("-l COM2,tcp=1.2.3.4:5", "lpc.com2.path=tcp=1.2.3.4:5");
+        is("-l bootrom,R,fwcfg=qemu", "bootrom=R lpc.fwcfg=qemu");
+        is("-l tpm,swtpm,/s", "tpm.type=swtpm tpm.path=/s");
+        is("-n id=1,size=1G", "domains.1.size=1G");
+        for (line, message) in [
+            ("-c cpu=2", "no part of a topology"),
+            ("-p 0", "a processor is not pinned so"),
+            ("-n size=1G", "a domain without an id"),
+            ("-n id=0,pages=1", "nothing of a domain"),
+            ("-l com5,stdio", "no LPC device `com5`"),
+            ("-l bootrom", "nothing after `bootrom`"),
+            ("-l tpm,swtpm", "nothing after `tpm`"),
+            ("-o cpus", "no `=` here"),
+            ("-o cpus=", "has no value"),
+            ("-o pci.0.4.0.x=1 -s 4,lpc", "already occupied!"),
+        ] {
+            is_wrong(line, message);
+        }
     }
 }
