@@ -21,6 +21,8 @@ mod import;
 mod models;
 mod options;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use parador_config::{Diagnostics, Tree};
 

@@ -109,28 +109,27 @@ impl Export<'_> {
         let last = PORTS.iter().rposition(|key| self.keys.peek(key).is_some()).unwrap_or(0);
         for (number, key) in PORTS.iter().enumerate().take(last + 1) {
             let name = format!("com{}", number + 1);
-            if self.keys.peek(key).is_some() {
-                let kept = self.words.iter().any(|word| word == "-serial");
-                let nothing = self.keys.peek(key) == Some("none") && !self.is_set("chardev", &name);
-                if nothing && kept {
-                    self.keys.take(key);
-                } else if self.endpoint(key, &name) {
+            let end = self.keys.peek(key);
+            if end == Some("none")
+                && let Some(kept) = self.serials.pop_front()
+            {
+                self.keys.take(key);
+                self.words.extend(kept);
+            } else if end.is_some() {
+                if self.endpoint(key, &name) {
                     self.option("serial", format!("chardev:{name}"));
                 }
             } else if number > 0 {
                 self.option("serial", "none");
             } else if self.stdio_is_free() {
-                self.named(
-                    "chardev",
-                    "backend",
-                    &name,
-                    empty().with("backend", "stdio").with("id", &*name).with("signal", false),
-                );
+                let stdio = empty().with("backend", "stdio").with("id", &*name).with("signal", false);
+                self.named("chardev", "backend", &name, stdio);
                 self.option("serial", format!("chardev:{name}"));
             } else {
                 self.option("serial", "null");
             }
         }
+        self.words.extend(self.serials.drain(..).flatten());
     }
 
     /// Whether no other port says that it is connected to standard input and output.

@@ -8,6 +8,8 @@ mod machine;
 mod memory;
 mod special;
 
+use std::collections::VecDeque;
+
 use parador_config::{Origin, Tree};
 
 use super::bag::Bag;
@@ -28,6 +30,7 @@ pub(in crate::qemu) fn export(tree: &Tree) -> Exported {
         words: vec![PROGRAM.to_owned()],
         sets: Vec::new(),
         plain: false,
+        serials: VecDeque::new(),
         microvm: tree.setting("machine.type").is_some_and(|setting| setting.value == "microvm"),
         shared_slots: Vec::new(),
     };
@@ -65,6 +68,8 @@ struct Export<'a> {
     /// Whether devices are written without JSON: QEMU makes all those before any that is JSON, so that
     /// one among them would not find the bus of another.
     plain: bool,
+    /// Serial ports that were kept: each takes the place of one that is connected to nothing.
+    serials: VecDeque<Vec<String>>,
     /// Slots with several functions.
     shared_slots: Vec<u8>,
 }
@@ -108,6 +113,11 @@ impl Export<'_> {
                 let name = bus.rsplit_once('.').map_or(bus.as_str(), |(name, _)| name);
                 devices.iter().any(|id| id == name)
             });
+            let driver = bag.as_ref().and_then(|bag| bag.peek("driver"));
+            if option.name == "serial" || driver.as_deref() == Some("isa-serial") {
+                self.serials.push_back(option.words.into_iter().map(|word| word.text).collect());
+                continue;
+            }
             let list = if needs { &mut after } else { &mut before };
             match bag.filter(|_| self.plain) {
                 Some(bag) => list.extend(["-device".to_owned(), bag.human("driver")]),

@@ -6,6 +6,7 @@ use super::super::bag::Bag;
 use super::super::form::switch;
 use super::super::models::{IMPLIED, Link, MODELS, Model, SWITCHED_ON};
 use super::super::table::{At, Row};
+use super::serial::endpoint_of;
 use super::{Front, Import};
 
 /// What a device is connected to: its properties, under which name those without a key are kept,
@@ -92,17 +93,13 @@ impl Import {
                 back.bag.take_if("security_model", &["none"]);
                 back.bag.take_if("fsdriver", &["local"])
             }
-            Link::Endpoint => {
-                let name = front.peek("id").unwrap_or_default();
-                match self.endpoint(&id, &name) {
-                    Some(end) => {
-                        back = Back::new("", Bag::new(front.origin.clone()), Vec::new());
-                        back.settings.push(("path", end));
-                        true
-                    }
-                    None => false,
+            Link::Endpoint => match endpoint_of(&mut back.bag) {
+                Some(end) => {
+                    back.settings.push(("path", end));
+                    true
                 }
-            }
+                None => false,
+            },
             Link::None | Link::Drive => false,
         };
         if !fits {

@@ -1,6 +1,6 @@
 //! Memory: what it is made of, and how it is divided.
 
-use parador_config::Origin;
+use parador_config::{Diagnostic, Origin, Severity};
 
 use super::super::form::{Form, switch};
 use super::super::options::Opt;
@@ -24,7 +24,7 @@ impl Import {
             self.backing_file(&path.text, &path.origin);
         }
         if let Some((index, id, origin)) = self.whole.memory.take()
-            && self.backing("ram0", &id).is_none()
+            && self.backing("ram0", &id, &origin).is_none()
         {
             let option = Word { text: "-machine".to_owned(), origin: origin.clone() };
             self.keep(index, vec![option, Word { text: format!("memory-backend={id}"), origin }]);
@@ -36,7 +36,7 @@ impl Import {
                 self.set(&format!("domains.{number}.size"), size, &origin);
             }
             if let Some(id) = bag.take("memdev") {
-                match self.backing(&format!("ram{number}"), &id) {
+                match self.backing(&format!("ram{number}"), &id, &origin) {
                     Some(size) => self.set(&format!("domains.{number}.size"), size, &origin),
                     None => bag.put("memdev", id.as_str()),
                 }
@@ -51,8 +51,15 @@ impl Import {
 
     /// Takes over a memory object, which the export will call `name`, and returns its size; `None`
     /// if there is no such object, or it is nothing that we know.
-    fn backing(&mut self, name: &str, id: &str) -> Option<String> {
-        let part = self.find("object", id)?;
+    fn backing(&mut self, name: &str, id: &str, origin: &Origin) -> Option<String> {
+        let Some(part) = self.find("object", id) else {
+            self.diagnostics.add(Severity::Error, || {
+                Diagnostic::new(format!("there is no memory that is called `{id}`"))
+                    .at(origin.clone())
+                    .hint("add an `-object memory-backend-memfd` with that id")
+            });
+            return None;
+        };
         let mut bag = self.parts[part].bag.clone();
         let origin = bag.origin.clone();
         let kind = bag.take("qom-type")?;

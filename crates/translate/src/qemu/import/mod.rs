@@ -37,7 +37,8 @@ pub(in crate::qemu) fn import(input: Input<'_>) -> Result<Imported, Diagnostics>
     import.boot_rom();
     import.memory();
     import.serial_ports();
-    for front in std::mem::take(&mut import.fronts) {
+    let (plugged, free) = import.plugged();
+    for front in free.into_iter().chain(plugged) {
         import.device(front);
     }
     import.monitors();
@@ -190,6 +191,16 @@ impl Import {
                 return name;
             }
         }
+    }
+
+    /// The devices that are plugged into others, and those that are not.
+    fn plugged(&mut self) -> (Vec<Front>, Vec<Front>) {
+        let fronts = std::mem::take(&mut self.fronts);
+        let ids: BTreeSet<String> = fronts.iter().filter_map(|front| front.bag.peek("id")).collect();
+        fronts.into_iter().partition(|front| {
+            let bus = front.bag.peek("bus");
+            bus.is_some_and(|bus| bus.rsplit_once('.').is_some_and(|(name, _)| ids.contains(name)))
+        })
     }
 
     fn finish(mut self) -> Result<Imported, Diagnostics> {

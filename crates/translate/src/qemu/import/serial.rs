@@ -111,7 +111,7 @@ impl Import {
 }
 
 /// The end that a chardev is, taken out of its properties.
-fn endpoint_of(bag: &mut Bag) -> Option<String> {
+pub(super) fn endpoint_of(bag: &mut Bag) -> Option<String> {
     for (property, values) in IMPLIED {
         bag.take_if(property, values);
     }
