@@ -186,8 +186,14 @@ fn no_model(id: &str, path: &str, setting: &Setting) -> Diagnostic {
     } else {
         format!("set `device.{id}.model` to one of {}", keys::native_models().join(", "))
     };
-    at_key(Diagnostic::new(format!("device `{id}` has no model")), path, setting, "device.".len(), id.len())
-        .hint(hint)
+    at_key(
+        Diagnostic::new(format!("device `{id}` has no model")).code("no-model"),
+        path,
+        setting,
+        "device.".len(),
+        id.len(),
+    )
+    .hint(hint)
 }
 
 /// The key that `path` is, or `None` after saying why it is none.
@@ -212,8 +218,14 @@ fn judge_key(
         unknown.report(path, diagnostics, || {
             let name = field(path);
             let message = format!("`{name}` is not a key of a {model}");
-            at_key(Diagnostic::new(message), path, setting, path.len() - name.len(), name.len())
-                .hint(keys_of(model))
+            at_key(
+                Diagnostic::new(message).code("wrong-model"),
+                path,
+                setting,
+                path.len() - name.len(),
+                name.len(),
+            )
+            .hint(keys_of(model))
         });
     }
     found
@@ -221,11 +233,12 @@ fn judge_key(
 
 fn line_break(path: &str, setting: &Setting) -> Diagnostic {
     let message = format!("a line break in the value of `{}`", setting.spelt(path));
-    at_value(Diagnostic::new(message), path, setting).hint("a value is one line of text")
+    at_value(Diagnostic::new(message).code("bad-value"), path, setting).hint("a value is one line of text")
 }
 
 fn unknown_key(path: &str, setting: &Setting, model: Option<&'static str>) -> Diagnostic {
-    let diagnostic = Diagnostic::new(format!("unknown key `{}`", printable(setting.spelt(path), 80)));
+    let diagnostic =
+        Diagnostic::new(format!("unknown key `{}`", printable(setting.spelt(path), 80))).code("unknown-key");
     let foreign = keys::FOREIGN.iter().find(|(word, _)| fits(word, path)).map(|(_, key)| fill(key, path));
     let usable = || keys::ALL.iter().filter(|key| device_id(path).is_none() || applies(key, model));
     let meant = foreign.flatten().or_else(|| {
@@ -255,7 +268,7 @@ fn blanks(path: &str, setting: &Setting, key: &Key, diagnostics: &mut Diagnostic
     if named && setting.value.trim_matches([' ', '\t']).len() < setting.value.len() {
         diagnostics.add(Severity::Warning, || {
             let message = format!("the value of `{}` starts or ends with a blank", setting.spelt(path));
-            at_value(Diagnostic::new(message), path, setting)
+            at_value(Diagnostic::new(message).code("blanks"), path, setting)
                 .hint("a value is everything after the first `=`, blanks included")
         });
     }
@@ -280,7 +293,7 @@ fn bad_value(path: &str, setting: &Setting, key: &Key, expected: &str) -> Diagno
             hint = format!("did you mean `{meant}`? {hint}");
         }
     }
-    at_value(Diagnostic::new(message), path, setting).hint(hint)
+    at_value(Diagnostic::new(message).code("bad-value"), path, setting).hint(hint)
 }
 
 fn keys_of(model: &str) -> String {

@@ -37,6 +37,7 @@ pub struct Diagnostic(Box<Parts>);
 
 #[derive(Debug, Clone, Default)]
 struct Parts {
+    code: &'static str,
     message: String,
     origin: Option<Origin>,
     excerpt: Option<Excerpt>,
@@ -61,6 +62,13 @@ impl Diagnostic {
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
         Self(Box::new(Parts { message: message.into(), ..Parts::default() }))
+    }
+
+    /// Adds what kind of finding it is, a word for programs, which stays the same when messages change.
+    #[must_use]
+    pub fn code(mut self, code: &'static str) -> Self {
+        self.0.code = code;
+        self
     }
 
     /// Adds where it was found.
@@ -110,6 +118,12 @@ impl Diagnostic {
         self
     }
 
+    /// What kind of finding it is; empty if it has no name.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        self.0.code
+    }
+
     /// What it says.
     #[must_use]
     pub fn message(&self) -> &str {
@@ -148,7 +162,7 @@ impl Diagnostic {
 
     /// Writes it with the parts that stand out in `colour`, an escape sequence; plain if that is empty.
     fn write(&self, f: &mut fmt::Formatter<'_>, colour: &str) -> fmt::Result {
-        let Parts { message, origin, excerpt, causes, notes, hint } = &*self.0;
+        let Parts { code: _, message, origin, excerpt, causes, notes, hint } = &*self.0;
         let (bold, plain) = if colour.is_empty() { ("", "") } else { (BOLD, PLAIN) };
         writeln!(f, "{bold}{message}{plain}")?;
         if let Some(origin) = origin {

@@ -161,7 +161,7 @@ impl<'a> Expansion<'a, '_> {
                     made.text.push('%');
                     self.diagnostics.add(Severity::Warning, || {
                         let message = format!("a `%` without a key in the value of `{}`", setting.spelt(key));
-                        at_part(Diagnostic::new(message), key, setting, at, 1)
+                        at_part(Diagnostic::new(message).code("reference"), key, setting, at, 1)
                             .hint("it is taken as it is; write `%%` to mean that")
                     });
                 }
@@ -247,7 +247,7 @@ impl<'a> Expansion<'a, '_> {
     fn malformed(&mut self, at: usize, len: usize, message: &str) -> bool {
         let Some((key, setting)) = self.path.last() else { return false };
         self.diagnostics.add(Severity::Error, || {
-            at_part(Diagnostic::new(message), key, setting, at, len)
+            at_part(Diagnostic::new(message).code("reference"), key, setting, at, len)
                 .hint("write `%(key)` for the value of a key, `%%` for a `%`")
         });
         false
@@ -266,7 +266,8 @@ impl<'a> Expansion<'a, '_> {
                 None => "set it; names of your own start with `var.`".to_owned(),
             };
             let message = format!("`{}` is referred to, but {what}", printable(key, 80));
-            let diagnostic = at_part(Diagnostic::new(message), from, setting, at, name.len() + 3);
+            let diagnostic =
+                at_part(Diagnostic::new(message).code("reference"), from, setting, at, name.len() + 3);
             chained(diagnostic, &self.path, None).hint(hint)
         });
     }
@@ -279,7 +280,7 @@ impl<'a> Expansion<'a, '_> {
             } else {
                 format!("all values together expand to more than {MAX_TOTAL} bytes")
             };
-            let diagnostic = at_part(Diagnostic::new(message), key, setting, at, 1);
+            let diagnostic = at_part(Diagnostic::new(message).code("reference"), key, setting, at, 1);
             chained(diagnostic, &self.path, None).hint("does a value repeat one that repeats others?")
         });
     }
@@ -300,7 +301,7 @@ impl<'a> Expansion<'a, '_> {
             let (key, setting) = chain[0];
             let to = chain.get(1).map_or(end, |(key, _)| *key);
             let (at, len) = reference(key, setting, to);
-            let diagnostic = at_part(Diagnostic::new(message), key, setting, at, len);
+            let diagnostic = at_part(Diagnostic::new(message).code("reference"), key, setting, at, len);
             chained(diagnostic, &chain, Some(end)).hint(hint)
         });
         self.done.extend(self.path[first..].iter().map(|(key, _)| (*key, None)));

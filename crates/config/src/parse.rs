@@ -100,6 +100,7 @@ fn file(tree: &mut Tree, diagnostics: &mut Diagnostics, name: &str, bytes: &[u8]
         Some(rest) => {
             diagnostics.add(Severity::Warning, || {
                 Diagnostic::new(format!("{} begins with a byte order mark", printable(&name, 200)))
+                    .code("syntax")
                     .hint("it is skipped; save the file as UTF-8 without one")
             });
             rest
@@ -115,6 +116,7 @@ fn file(tree: &mut Tree, diagnostics: &mut Diagnostics, name: &str, bytes: &[u8]
             let column = String::from_utf8_lossy(&good[start..]).chars().count() + 1;
             diagnostics.add(Severity::Error, || {
                 Diagnostic::new(format!("not UTF-8: byte 0x{:02x}", bytes[e.valid_up_to()]))
+                    .code("syntax")
                     .at(Origin::File { name: Arc::clone(&name), line, column })
                     .hint("is this a text file of `key=value` lines?")
             });
@@ -138,6 +140,7 @@ fn file(tree: &mut Tree, diagnostics: &mut Diagnostics, name: &str, bytes: &[u8]
     if returns {
         diagnostics.add(Severity::Warning, || {
             Diagnostic::new(format!("{} has lines that end in CR LF", printable(&name, 200)))
+                .code("syntax")
                 .hint("the CR is not taken as part of a value; other readers of this format may differ")
         });
     }
@@ -150,7 +153,7 @@ fn unset(tree: &mut Tree, diagnostics: &mut Diagnostics, argument: usize, key: &
     }
     diagnostics.add(Severity::Warning, || {
         let message = format!("nothing is set at or below `{}`", printable(key, 80));
-        let diagnostic = Diagnostic::new(message).at(Origin::Argument(argument));
+        let diagnostic = Diagnostic::new(message).code("syntax").at(Origin::Argument(argument));
         match nearest(&alias::canonical(key), tree.settings.keys()) {
             Some(meant) => diagnostic.hint(format!("did you mean `{meant}`?")),
             None => diagnostic.hint("it takes away what files and the options before it set"),
@@ -161,7 +164,11 @@ fn unset(tree: &mut Tree, diagnostics: &mut Diagnostics, argument: usize, key: &
 fn assign(tree: &mut Tree, diagnostics: &mut Diagnostics, text: &str, origin: Origin) {
     let Some((written, value)) = text.split_once('=') else {
         diagnostics.add(Severity::Error, || {
-            Diagnostic::new("no `=` here").at(origin).excerpt(text, 0, text.len()).hint("write `key=value`")
+            Diagnostic::new("no `=` here")
+                .code("syntax")
+                .at(origin)
+                .excerpt(text, 0, text.len())
+                .hint("write `key=value`")
         });
         return;
     };
@@ -172,6 +179,7 @@ fn assign(tree: &mut Tree, diagnostics: &mut Diagnostics, text: &str, origin: Or
     if value.len() > MAX_VALUE {
         diagnostics.add(Severity::Error, || {
             Diagnostic::new(format!("the value of `{written}` has {} bytes", value.len()))
+                .code("syntax")
                 .at(origin)
                 .hint(format!("the longest a value may be is {MAX_VALUE} bytes"))
         });
@@ -179,7 +187,7 @@ fn assign(tree: &mut Tree, diagnostics: &mut Diagnostics, text: &str, origin: Or
     }
     if tree.settings.len() >= MAX_KEYS && tree.setting(written).is_none() {
         diagnostics.add(Severity::Error, || {
-            Diagnostic::new(format!("more than {MAX_KEYS} keys")).at(origin.clone())
+            Diagnostic::new(format!("more than {MAX_KEYS} keys")).code("syntax").at(origin.clone())
         });
         return;
     }
@@ -188,6 +196,7 @@ fn assign(tree: &mut Tree, diagnostics: &mut Diagnostics, text: &str, origin: Or
     {
         diagnostics.add(Severity::Warning, || {
             Diagnostic::new(format!("`{written}` is already set in this file"))
+                .code("set-twice")
                 .at(origin)
                 .excerpt(text, 0, written.len())
                 .hint(match old.spelt(&alias::canonical(written)) {
@@ -203,6 +212,7 @@ fn wrong_key(key: &str, text: &str, origin: &Origin) -> Option<Diagnostic> {
     if key.len() > MAX_KEY {
         return Some(
             Diagnostic::new(format!("a key of {} bytes", key.len()))
+                .code("syntax")
                 .at(origin.clone())
                 .excerpt(text, 0, 1)
                 .hint(format!("the longest a key may be is {MAX_KEY} bytes")),
@@ -222,6 +232,7 @@ fn wrong_key(key: &str, text: &str, origin: &Origin) -> Option<Diagnostic> {
         };
         return Some(
             Diagnostic::new(message)
+                .code("syntax")
                 .at(origin.shifted(key[..at].chars().count()))
                 .excerpt(text, at, c.len_utf8())
                 .hint(hint),
@@ -230,6 +241,7 @@ fn wrong_key(key: &str, text: &str, origin: &Origin) -> Option<Diagnostic> {
     if key.split('.').any(str::is_empty) {
         return Some(
             Diagnostic::new(if key.is_empty() { "no key before the `=`" } else { "an empty part in a key" })
+                .code("syntax")
                 .at(origin.clone())
                 .excerpt(text, 0, key.len().max(1))
                 .hint("write `key=value`, the parts of a key separated by single dots"),

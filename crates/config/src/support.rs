@@ -32,16 +32,20 @@ impl Checked {
                     if value.is_some() && !values.iter().any(|text| parsed(text) == value) {
                         diagnostics.add(Severity::Error, || {
                             let text = printable(&setting.value, 60);
-                            self.about(path, format!("`{spelt}` cannot be `{text}` yet")).hint(why)
+                            self.about(path, format!("`{spelt}` cannot be `{text}` yet"))
+                                .code("unsupported")
+                                .hint(why)
                         });
                     }
                 }
                 Support::NoEffect(why) => diagnostics.add(Severity::Warning, || {
-                    self.about(path, format!("`{spelt}` has no effect")).hint(why)
+                    self.about(path, format!("`{spelt}` has no effect")).code("no-effect").hint(why)
                 }),
                 Support::Refused(_) if unknown.is_optional(path) => {}
                 Support::Refused(why) => diagnostics.add(Severity::Error, || {
-                    self.about(path, format!("`{spelt}` is not something this version can do")).hint(why)
+                    self.about(path, format!("`{spelt}` is not something this version can do"))
+                        .code("unsupported")
+                        .hint(why)
                 }),
             }
         }
@@ -52,10 +56,12 @@ impl Checked {
         match model.support {
             Support::Native | Support::Always(_) | Support::Only(..) | Support::Runner => {}
             Support::NoEffect(why) => diagnostics.add(Severity::Warning, || {
-                self.about(path, format!("a `{}` has no effect", model.name)).hint(why)
+                self.about(path, format!("a `{}` has no effect", model.name)).code("no-effect").hint(why)
             }),
             Support::Refused(why) => diagnostics.add(Severity::Error, || {
-                self.about(path, format!("a device cannot be a `{}` yet", model.name)).hint(why)
+                self.about(path, format!("a device cannot be a `{}` yet", model.name))
+                    .code("unsupported")
+                    .hint(why)
             }),
         }
     }

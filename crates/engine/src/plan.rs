@@ -165,7 +165,7 @@ pub(crate) struct Check<'a> {
 impl Check<'_> {
     /// Finds that `key` makes the machine impossible.
     pub(crate) fn error(&mut self, key: &str, message: impl Into<String>, hint: impl Into<String>) {
-        self.diagnostics.add(Severity::Error, || self.keys.about(key, message).hint(hint));
+        self.diagnostics.add(Severity::Error, || self.keys.about(key, message).code("impossible").hint(hint));
     }
 
     /// The descriptor that `key` gives.
@@ -177,7 +177,7 @@ impl Check<'_> {
     pub(crate) fn without_effect(&mut self, key: &str, because: &str) {
         if self.keys.is_set(key) {
             self.diagnostics.add(Severity::Warning, || {
-                self.keys.about(key, format!("`{key}` has no effect")).hint(because)
+                self.keys.about(key, format!("`{key}` has no effect")).code("no-effect").hint(because)
             });
         }
     }

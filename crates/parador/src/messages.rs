@@ -47,6 +47,9 @@ fn object(severity: Severity, diagnostic: &Diagnostic) -> serde_json::Value {
         "severity": severity.label(),
         "message": diagnostic.message(),
     });
+    if !diagnostic.kind().is_empty() {
+        object["code"] = json!(diagnostic.kind());
+    }
     match diagnostic.origin() {
         Some(Origin::File { name, line, column }) => {
             object["file"] = json!(**name);
@@ -85,6 +88,7 @@ mod tests {
         let (severity, diagnostic) = &diagnostics.shown()[0];
         let object = object(*severity, diagnostic);
         assert_eq!(object["severity"], "error");
+        assert_eq!(object["code"], "bad-value");
         assert_eq!(object["message"], "`memory.size` cannot be `löts`");
         assert_eq!(object["file"], "a \"b\".conf");
         assert_eq!(
