@@ -5,4 +5,5 @@
 pub mod blk_request;
 pub mod config;
 pub mod kernel;
+pub mod structured;
 pub mod translate;

@@ -1,5 +1,6 @@
 //! Real files with some of their bytes changed: each is read or refused, and what was read can be
-//! written, in every format. The fuzz target `translate` does the same for longer.
+//! written, in every format. The fuzz target `translate` does the same for longer;
+//! `structured` makes files that include each other.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -7,6 +8,11 @@
 #[expect(unreachable_pub, reason = "public for the fuzz targets")]
 mod translate;
 
+#[path = "../../../fuzz/src/structured.rs"]
+#[expect(unreachable_pub, reason = "public for the fuzz targets")]
+mod structured;
+
+use std::cell::Cell;
 use std::fs;
 use std::path::Path;
 
@@ -48,4 +54,18 @@ fn changed_files_are_read_or_refused() {
             Ok(())
         })
         .unwrap();
+}
+
+#[test]
+fn files_that_include_each_other_are_read_or_refused() {
+    let bytes = prop::collection::vec(any::<u8>(), 0..12);
+    let config = ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() };
+    let read = Cell::new(0);
+    TestRunner::new(config)
+        .run(&bytes, |bytes| {
+            read.set(read.get() + usize::from(structured::exercise(&bytes)));
+            Ok(())
+        })
+        .unwrap();
+    assert!((100..1900).contains(&read.get()), "some can be read, some cannot: {}", read.get());
 }
