@@ -135,6 +135,7 @@ impl<'a> Writing<'a> {
             }
             return Vec::new();
         }
+        let written: Vec<usize> = self.groups.iter().map(|group| group.parts.len()).collect();
         let mut whole = Vec::new();
         let mut words = words.into_iter();
         while let Some((key, word)) = words.next() {
@@ -143,7 +144,7 @@ impl<'a> Writing<'a> {
                 continue;
             };
             let value = words.next();
-            if !value.as_ref().is_some_and(|(_, value)| self.insert(place, value.clone(), prefix)) {
+            if !value.as_ref().is_some_and(|(_, value)| self.insert(&written, place, value.clone(), prefix)) {
                 let keys = std::iter::once(key).chain(value.map(|(key, _)| key));
                 keys.for_each(|key| self.keys.lose(&key, "what it belongs to is not there"));
             }
@@ -151,14 +152,18 @@ impl<'a> Writing<'a> {
         whole
     }
 
-    /// Adds a kept part to its group; whether there is one.
-    fn insert(&mut self, place: [&str; 3], value: String, prefix: &str) -> bool {
+    /// Adds a kept part to its group, of whose parts the first `written[..]` are made of keys;
+    /// whether there is such a group.
+    fn insert(&mut self, written: &[usize], place: [&str; 3], value: String, prefix: &str) -> bool {
         let [option, id, name] = place;
-        let group = self.groups.iter_mut().find(|group| group.option == option && group.id == id);
-        let Some(group) = group else { return false };
+        let is_it = |group: &Group| group.option == option && group.id == id;
+        let Some(index) = self.groups.iter().position(is_it) else { return false };
+        let group = &mut self.groups[index];
         let value = if prefix == "/" { Value::Json(value) } else { Value::Text(value) };
-        group.take(name);
-        group.push(name, value);
+        match group.parts[..written[index]].iter_mut().find(|part| part.name == name) {
+            Some(part) => part.value = value,
+            None => group.push(name, value),
+        }
         true
     }
 

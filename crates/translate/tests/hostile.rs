@@ -103,3 +103,25 @@ fn templates_that_grow() {
     }
     assert!(wrong(Format::Toml, text).contains("templates stand for more than 4194304 bytes"));
 }
+
+#[test]
+fn many_options_of_other_systems() {
+    let disks = format!("{{\"disks\":[{}{{}}]}}", "{\"x\":1},".repeat(20_000));
+    assert!(wrong(Format::ChJson, disks).contains("more than 4096 devices\n  --> f:1:"));
+    let drives = format!("{{\"drives\":[{}7]}}", "{\"path_on_host\":\"é\"},".repeat(20_000));
+    assert!(wrong(Format::FcJson, drives).contains("more than 4096 devices"));
+    let members: String = (0..2_000).map(|n| format!("\"é{n}\":[1],")).collect();
+    let text = format!("{{{members}\"payload\":{{}}}}");
+    let tree = import(Format::ChJson, Input::Text { name: "f", bytes: text.as_bytes() }).unwrap().tree;
+    let exported = export(Format::ChJson, &tree).unwrap();
+    assert_eq!(read(Format::ChJson, exported.output.to_string()), Ok(tree.in_order().len()));
+    let parts: String = (0..2_000).map(|n| format!(",x{n}=[1,2]")).collect();
+    for (format, line) in [(Format::ChArgs, "--disk path=a"), (Format::CrosvmArgs, "run --block a")] {
+        let text = format!("{line}{parts}\n");
+        let tree = import(format, Input::Text { name: "f", bytes: text.as_bytes() }).unwrap().tree;
+        let exported = export(format, &tree).unwrap();
+        assert!(read(format, exported.output.to_string()).unwrap() >= tree.in_order().len());
+    }
+    let line = format!("cloud-hypervisor --cpus affinity=[0@[{}]]\n", "[".repeat(500_000));
+    assert!(wrong(Format::ChArgs, line).contains("`affinity` of `cpus`"));
+}
