@@ -46,7 +46,8 @@ fn words_of_other_systems() {
     file(
         "words_of_other_systems",
         "memory=1G\nkernel=/boot/vmlinuz\nvcpus=4\ndevice.d.model=blk\ndevice.e.model=virtio-blk\n\
-         device.e.readonly=on\ndevice.e.num_queues=4\ndevice.f.type=virtio-net\n",
+         device.e.readonly=on\ndevice.e.num_queues=4\ndevice.f.type=virtio-net\nfirmware=OVMF.fd\n\
+         device.g.model=virtio-net\ndevice.g.bridge=br0\ndevice.h.model=vfio-pci\ndevice.g.backend=bridge\n",
     );
 }
 

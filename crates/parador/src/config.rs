@@ -15,12 +15,7 @@ use crate::status::Status;
 /// The commands below `parador config`: word, arguments, purpose.
 pub(crate) const COMMANDS: &[(&str, &str, &str)] = &[
     ("keys", "[PATTERN]", "list the keys, those of a model, or those that begin with or fit a pattern"),
-    (
-        "check",
-        "FILE",
-        "say what is wrong with a configuration; --engine=none if it is not for Parador, --message-format=json for \
-         editors",
-    ),
+    ("check", "[--engine ENGINE] FILE", "say what is wrong with a configuration"),
     (
         "convert",
         "[--from FORMAT] --to FORMAT [--strict] FILE|-|-- ARGS...",

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use parador_config::keys::{self, Key, Model, Support};
 
 use super::keys::{elsewhere, support, values};
-use crate::options;
+use crate::options::{self, Opt};
 
 /// The pages there are.
 pub(super) const PAGES: &[&str] = &["parador", "parador-vmm", "parador.conf"];
@@ -24,7 +24,6 @@ pub(super) fn page(name: &str) -> Option<String> {
             Some("VMM OPTIONS") => page.push_str(&list_of_options("vmm")),
             Some("RUN OPTIONS") => page.push_str(&list_of_options("run")),
             Some("CONFIG COMMANDS") => page.push_str(&commands()),
-            Some("CONVERT OPTIONS") => page.push_str(&list_of_options("config convert")),
             Some("FORMATS") => page.push_str(&format!(".Cm {} .\n", options::FORMATS.join(" , "))),
             Some("STATUS") => page.push_str(include_str!("status.mdoc")),
             Some("MODELS") => page.push_str(&models()),
@@ -40,8 +39,12 @@ pub(super) fn page(name: &str) -> Option<String> {
 }
 
 fn list_of_options(command: &str) -> String {
+    list_of(&options::of(command).collect::<Vec<_>>())
+}
+
+fn list_of(options: &[&Opt]) -> String {
     let mut list = ".Bl -tag -width Ds\n".to_owned();
-    for option in options::of(command) {
+    for option in options {
         let names: Vec<_> = option.names.iter().map(|name| format!("Fl {}", escaped(&name[1..]))).collect();
         // Writing to a string does not fail.
         let _ = write!(list, ".It {}", names.join(" , "));
@@ -65,6 +68,11 @@ fn commands() -> String {
         let mut purpose = (*purpose).to_owned();
         purpose[..1].make_ascii_uppercase();
         let _ = writeln!(list, "\n{}", sentence(&(purpose + ".")));
+        let command = format!("config {word}");
+        let options: Vec<_> = options::of(&command).filter(|option| !option.names.contains(&"-h")).collect();
+        if !options.is_empty() {
+            list.push_str(&list_of(&options));
+        }
     }
     list + ".El\n"
 }
