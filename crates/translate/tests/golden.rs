@@ -7,6 +7,7 @@
 //! | `NAME.flat` | the tree it becomes |
 //! | `NAME.errors` | in place of that: what is wrong with it |
 //! | `NAME.out`, `NAME.<format>.out` | the tree written in the same, or in another format; only if there is such a file |
+//! | `NAME.origin` | that tree with the place of every value; only if there is such a file |
 //! | `NAME.losses` | what was lost on the way in, and on the way to each of those; no file if nothing was |
 //!
 //! `UPDATE_GOLDEN=1 cargo test -p parador-translate --test golden` writes them anew; an empty
@@ -18,11 +19,11 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use parador_config::{Diagnostics, Tree};
+use parador_config::{Diagnostics, Dump, Tree};
 use parador_translate::{Format, Input, Loss, export, import_with};
 
 /// Ends of files that are compared rather than read.
-const COMPARED: &[&str] = &["flat", "errors", "losses", "out"];
+const COMPARED: &[&str] = &["flat", "errors", "losses", "origin", "out"];
 
 fn sorted(folder: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -122,6 +123,10 @@ fn one(expected: &mut Expected, format: Format, folder: &Path, path: &Path) {
             }
             let mut lost = losses("from", &imported.losses);
             lost += &expected.compare_exports(path, format, &imported.tree);
+            let origin = path.with_extension("origin");
+            if origin.exists() {
+                expected.compare(&origin, &imported.tree.dump(Dump::Origin, true));
+            }
             let flat = export(Format::Flat, &imported.tree).unwrap().output.to_string();
             (flat, String::new(), lost)
         }
