@@ -1,7 +1,9 @@
 //! bhyve's tree as a command line: an option where there is one, `-o key=value` for the rest.
 
+use std::collections::BTreeSet;
+
 use super::export::Written;
-use super::leaves::Leaves;
+use super::leaves::{Leaves, place};
 use super::options::FLAGS;
 use super::slot::{AMD, Conf, MODELS};
 
@@ -32,15 +34,14 @@ fn take(leaves: &mut Leaves, path: &str) -> Option<String> {
 
 /// The nodes of devices, in the order of the buses.
 fn nodes(leaves: &Leaves) -> Vec<String> {
-    let mut nodes: Vec<Vec<u8>> = Vec::new();
-    for (path, _) in leaves.below("pci") {
-        let node: Vec<u8> = path.splitn(4, '.').take(3).filter_map(|part| part.parse().ok()).collect();
-        if node.len() == 3 && !nodes.contains(&node) {
-            nodes.push(node);
-        }
-    }
-    nodes.sort();
-    nodes.iter().map(|node| format!("pci.{}.{}.{}", node[0], node[1], node[2])).collect()
+    let nodes: BTreeSet<(u8, u8, u8)> = leaves
+        .below("pci")
+        .filter_map(|(path, _)| {
+            let mut parts = path.splitn(4, '.');
+            place(parts.next()?, parts.next()?, parts.next()?)
+        })
+        .collect();
+    nodes.into_iter().map(|(bus, slot, function)| format!("pci.{bus}.{slot}.{function}")).collect()
 }
 
 struct Command(Vec<String>);
@@ -177,12 +178,11 @@ impl Command {
             ["0", slot, function] => format!("{slot}:{function}"),
             _ => place.join(":"),
         };
-        let mut settings: Vec<(String, String)> = Vec::new();
-        let of_node =
-            |path: &str| path.strip_prefix(node).and_then(|rest| rest.strip_prefix('.')).map(str::to_owned);
-        for (path, leaf) in leaves.in_order() {
-            settings.extend(of_node(path).map(|field| (field, leaf.value.clone())));
-        }
+        let settings: Vec<(String, String)> = leaves
+            .below_in_order(node)
+            .into_iter()
+            .map(|(field, leaf)| (field.to_owned(), leaf.value.clone()))
+            .collect();
         for (field, _) in &settings {
             leaves.remove(&format!("{node}.{field}"));
         }

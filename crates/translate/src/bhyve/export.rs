@@ -1,9 +1,9 @@
 //! From our tree to bhyve's: every device gets a slot, and what bhyve needs to start is there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use parador_config::{Origin, Tree, keys};
+use parador_config::{Origin, Setting, Tree, keys};
 
 use super::leaves::{Leaves, place};
 use super::names::{self, Spelt};
@@ -29,8 +29,15 @@ pub(super) fn write(tree: &Tree) -> Written {
         tree,
         keys: Keys::new(tree, super::FATES),
         leaves: Leaves::default(),
+        of: BTreeMap::new(),
         taken: BTreeSet::new(),
+        next: (0, 1),
     };
+    for (key, setting) in tree.in_order() {
+        if let Some((id, _)) = key.strip_prefix("device.").and_then(|rest| rest.split_once('.')) {
+            export.of.entry(id).or_default().push((key, setting));
+        }
+    }
     export.machine();
     export.devices();
     let arguments = export.arguments();
@@ -42,8 +49,12 @@ struct Export<'a> {
     tree: &'a Tree,
     keys: Keys<'a>,
     leaves: Leaves,
+    /// The settings of each device, by its name.
+    of: BTreeMap<&'a str, Vec<(&'a str, &'a Setting)>>,
     /// Functions of the buses that have a device.
     taken: BTreeSet<Place>,
+    /// No slot before this one is free for any device: bus and slot.
+    next: (u8, u8),
 }
 
 impl Export<'_> {
@@ -169,9 +180,8 @@ impl Export<'_> {
     }
 
     fn lose_device(&mut self, id: &str, why: &str) {
-        let prefix = format!("device.{id}.");
-        for (key, _) in self.tree.in_order() {
-            if key.starts_with(&prefix) && !matches!(fate(super::FATES, key), Some(Fate::Refused(_))) {
+        for (key, _) in self.of.get(id).into_iter().flatten() {
+            if !matches!(fate(super::FATES, key), Some(Fate::Refused(_))) {
                 self.keys.lose(key, why);
             }
         }
@@ -179,20 +189,33 @@ impl Export<'_> {
 
     /// The first slot that has nothing in it; a bridge has its own.
     fn free(&mut self, model: &str) -> Option<Place> {
-        let taken = &self.taken;
-        let empty = |bus: u8, slot: u8| !taken.iter().any(|(b, s, _)| (*b, *s) == (bus, slot));
         let own = match model {
             "hostbridge" => Some((0, 0)),
             "lpc" => Some((0, 31)),
             _ => None,
         };
-        let buses = if model == "lpc" { 0..=0 } else { 0..=u8::MAX };
-        // The first and the last slot of the first bus are left to the bridges.
-        let others = buses.flat_map(|bus| (0..32).map(move |slot| (bus, slot)));
-        let others = others.filter(|(bus, slot)| *bus > 0 || (1..31).contains(slot));
-        let (bus, slot) = own.into_iter().chain(others).find(|(bus, slot)| empty(*bus, *slot))?;
-        self.taken.insert((bus, slot, 0));
-        Some((bus, slot, 0))
+        let place = match own.filter(|(bus, slot)| self.is_free(*bus, *slot)) {
+            Some((bus, slot)) => (bus, slot, 0),
+            None => self.next_free().filter(|(bus, ..)| model != "lpc" || *bus == 0)?,
+        };
+        self.taken.insert(place);
+        Some(place)
+    }
+
+    fn is_free(&self, bus: u8, slot: u8) -> bool {
+        self.taken.range((bus, slot, 0)..=(bus, slot, u8::MAX)).next().is_none()
+    }
+
+    /// The first and the last slot of the first bus are left to the bridges.
+    fn next_free(&mut self) -> Option<Place> {
+        loop {
+            let (bus, slot) = self.next;
+            let usable = if bus == 0 { 1..31 } else { 0..32 };
+            if usable.contains(&slot) && self.is_free(bus, slot) {
+                return Some((bus, slot, 0));
+            }
+            self.next = if slot < 31 { (bus, slot + 1) } else { (bus.checked_add(1)?, 0) };
+        }
     }
 
     fn device(&mut self, id: &str, model: &str, (bus, slot, function): Place) {
@@ -203,7 +226,7 @@ impl Export<'_> {
         let tree = self.tree;
         let sibling =
             |field: &str| tree.setting(&format!("{prefix}{field}")).map(|setting| setting.value.as_str());
-        for (key, setting) in tree.in_order() {
+        for (key, setting) in self.of.remove(id).unwrap_or_default() {
             let Some(field) = key.strip_prefix(&prefix).filter(|field| !["model", "addr"].contains(field))
             else {
                 continue;

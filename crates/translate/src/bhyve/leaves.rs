@@ -90,6 +90,13 @@ impl Leaves {
             .map(move |(path, leaf)| (&path[length..], leaf))
     }
 
+    /// What is below `path`, in the order in which it was first mentioned.
+    pub(super) fn below_in_order(&self, path: &str) -> Vec<(&str, &Leaf)> {
+        let mut all: Vec<_> = self.below(path).collect();
+        all.sort_by_key(|(_, leaf)| leaf.order);
+        all
+    }
+
     /// All leaves, in the order in which their paths were first mentioned.
     pub(super) fn in_order(&self) -> Vec<(&str, &Leaf)> {
         let mut all: Vec<_> = self.leaves.iter().map(|(path, leaf)| (path.as_str(), leaf)).collect();
