@@ -23,6 +23,8 @@ use crate::tree::{Setting, Tree};
 const MAX_DEPTH: usize = 16;
 /// Longest value that references may make, in bytes.
 pub(crate) const MAX_VALUE: usize = 64 << 10;
+/// How many references of one value may be wrong before the others are not looked at.
+const MAX_WRONG: usize = 20;
 /// The most bytes that all values with references may make.
 const MAX_TOTAL: usize = 4 << 20;
 
@@ -153,8 +155,11 @@ impl<'a> Expansion<'a, '_> {
     /// The value of `key`, which is the last of `path`.
     fn make(&mut self, key: &'a str, setting: &'a Setting) -> Option<Made<'a>> {
         let mut made = Made::default();
-        let mut sound = true;
+        let mut wrong = 0;
         for (at, piece) in pieces(&setting.value) {
+            if wrong == MAX_WRONG || self.total > MAX_TOTAL {
+                return None;
+            }
             match piece {
                 Piece::Text(text) => made.text.push_str(text),
                 Piece::Lone => {
@@ -165,9 +170,9 @@ impl<'a> Expansion<'a, '_> {
                             .hint("it is taken as it is; write `%%` to mean that")
                     });
                 }
-                Piece::Open => sound = self.malformed(at, 2, "`%(` without `)`"),
-                Piece::Reference("") => sound = self.malformed(at, 3, "no key between `%(` and `)`"),
-                Piece::Reference(name) => sound &= self.refer(&mut made, at, name).is_some(),
+                Piece::Open => wrong += self.malformed(at, 2, "`%(` without `)`"),
+                Piece::Reference("") => wrong += self.malformed(at, 3, "no key between `%(` and `)`"),
+                Piece::Reference(name) => wrong += usize::from(self.refer(&mut made, at, name).is_none()),
             }
             let total = self.total + made.text.len();
             if made.text.len() > MAX_VALUE || total > MAX_TOTAL {
@@ -177,7 +182,7 @@ impl<'a> Expansion<'a, '_> {
             }
         }
         self.total += made.text.len();
-        sound.then_some(made)
+        (wrong == 0).then_some(made)
     }
 
     /// Appends what the reference `name`, at byte `at` of the last of `path`, stands for. `None` if
@@ -244,13 +249,14 @@ impl<'a> Expansion<'a, '_> {
         matching(key).find(applies)?.default.map(str::to_owned)
     }
 
-    fn malformed(&mut self, at: usize, len: usize, message: &str) -> bool {
-        let Some((key, setting)) = self.path.last() else { return false };
+    /// Reports a malformed reference, and counts it.
+    fn malformed(&mut self, at: usize, len: usize, message: &str) -> usize {
+        let Some((key, setting)) = self.path.last() else { return 0 };
         self.diagnostics.add(Severity::Error, || {
             at_part(Diagnostic::new(message).code("reference"), key, setting, at, len)
                 .hint("write `%(key)` for the value of a key, `%%` for a `%`")
         });
-        false
+        1
     }
 
     fn unknown(&mut self, at: usize, name: &str, key: &str) {
@@ -433,6 +439,16 @@ mod tests {
         let wide: String = (0..1000).map(|n| format!("var.w{n}=%(var.base)\n")).collect();
         let (_, diagnostics) = expanded(&format!("var.base={}\n{wide}", "x".repeat(65_000)));
         assert!(diagnostics.contains("all values together expand to more than"), "{diagnostics}");
+    }
+
+    #[test]
+    fn a_value_full_of_mistakes_costs_no_more_than_some() {
+        let (tree, mut diagnostics) = Tree::from_sources(&[Source::File {
+            name: "f",
+            bytes: format!("var.x={}", "%(nam)".repeat(9000)).as_bytes(),
+        }]);
+        let _ = tree.expand(&mut diagnostics);
+        assert_eq!(diagnostics.errors(), MAX_WRONG);
     }
 
     #[test]

@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use crate::diagnose::{Diagnostic, Diagnostics, Severity};
 use crate::tree::Tree;
 
+/// Longest value of `config.optional`, in bytes: that of a text in the table.
+const MAX_OPTIONAL: usize = 255;
+
 /// What a tree asks for.
 pub(crate) struct Unknown<'a> {
     severity: Option<Severity>,
@@ -21,7 +24,10 @@ impl<'a> Unknown<'a> {
             "warn" => Some(Severity::Warning),
             _ => Some(Severity::Error),
         };
-        let optional = value("config.optional").split(',').filter(|glob| !glob.is_empty()).collect();
+        // One that is too long is an error; every unknown key is held against it.
+        let optional = Some(value("config.optional")).filter(|optional| optional.len() <= MAX_OPTIONAL);
+        let optional = optional.into_iter().flat_map(|optional| optional.split(','));
+        let optional = optional.filter(|glob| !glob.is_empty()).collect();
         Self { severity, optional, referred: &tree.referred }
     }
 
