@@ -33,7 +33,7 @@ fn unordered(tree: &Tree) -> (Vec<String>, Vec<String>) {
 fn written(tree: &Tree) -> Vec<String> {
     match export(Format::QemuArgs, tree).unwrap().output {
         Output::Arguments(words) => words,
-        Output::Text(text) => panic!("{text}"),
+        Output::Text(text) => unreachable!("{text}"),
     }
 }
 
@@ -229,7 +229,7 @@ proptest! {
         if let Ok(imported) = import(Format::QemuArgs, Input::Arguments { first: 1, words: &words }) {
             let line = written(&imported.tree);
             let again = import(Format::QemuArgs, Input::Arguments { first: 1, words: &line[1..] });
-            let again = again.unwrap_or_else(|wrong| panic!("{words:?}\n{line:?}\n{wrong}"));
+            let again = again.unwrap_or_else(|wrong| unreachable!("{words:?}\n{line:?}\n{wrong}"));
             prop_assert_eq!(unordered(&again.tree), unordered(&imported.tree), "{:?}\n{:?}", words, line);
         }
     }
