@@ -37,7 +37,7 @@ pub(super) const KEYS: &[Key] = &[
         .firecracker("--metrics-path"),
     text(
         "config.optional",
-        "Keys that older versions may ignore: patterns such as device.*.new, separated by commas.",
+        "Keys that are left out where they are unknown or refused: patterns such as device.*.new, separated by commas.",
     ),
     key(
         "config.unknown",

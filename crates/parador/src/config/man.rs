@@ -116,7 +116,7 @@ fn own_keys() -> String {
                 text.push_str(".Nm parador Cm run\ndoes it.\n");
             }
             if key.live {
-                text.push_str("It may change while the machine runs.\n");
+                text.push_str("It can change while the machine runs, once there is a control socket.\n");
             }
             if key.secret {
                 text.push_str("It is shown only to those who ask for secrets.\n");
