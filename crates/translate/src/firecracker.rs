@@ -421,6 +421,9 @@ fn write_device(writing: &mut Writing<'_>, option: &str, id: &str, name: &str) {
     } else {
         group.push(name, Value::text(id));
     }
+    if option == "network-interfaces" && group.part("host_dev_name").is_none() {
+        writing.lose(format!("device {id} without tap.name"), "it opens a TAP interface by its name");
+    }
     let vhost_user = writing.keys.peek(&key("backend")) == Some("vhost-user");
     match (option, writing.take(&key("backend"))) {
         (_, None) | ("drives", Some("file" | "vhost-user")) | ("network-interfaces", Some("tap")) => {}

@@ -215,6 +215,7 @@ fn a_configuration_of_firecracker_comes_back() {
             &[("cpus", "1"), ("memory.size", "256M")],
             &[
                 ("virtio-blk", "ro", "false"),
+                ("virtio-net", "tap.name", "tap0"),
                 ("virtio-blk", "aio", "io_uring"),
                 ("virtio-balloon", "size", "0"),
                 ("virtio-balloon", "deflate_on_oom", "true"),
