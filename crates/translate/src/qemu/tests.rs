@@ -31,10 +31,9 @@ fn unordered(tree: &Tree) -> (Vec<String>, Vec<String>) {
 }
 
 fn written(tree: &Tree) -> Vec<String> {
-    match export(Format::QemuArgs, tree).unwrap().output {
-        Output::Arguments(words) => words,
-        Output::Text(text) => unreachable!("{text}"),
-    }
+    let exported = export(Format::QemuArgs, tree).unwrap();
+    let Output::Arguments(words) = exported.output else { unreachable!("it is a command line") };
+    words
 }
 
 fn bag(text: &str, first: Option<&str>) -> Bag {
@@ -120,6 +119,19 @@ fn an_accelerator_comes_back() {
         let own = words.contains("-accel tcg,thread=single") && !words.contains("accel=kvm");
         assert!(machines || own, "{words}");
     }
+}
+
+#[test]
+fn ten_thousand_devices_are_read_and_written() {
+    let mut words = Vec::new();
+    for number in 0..10_000 {
+        words.extend(["-drive".to_owned(), format!("file=/d{number},format=raw,if=none,id=d{number}")]);
+        words.extend(["-device".to_owned(), format!("virtio-blk-pci,drive=d{number},iothread=io")]);
+    }
+    let tree = import(Format::QemuArgs, Input::Arguments { first: 1, words: &words }).unwrap().tree;
+    assert_eq!(tree.devices().len(), 10_000);
+    let line = written(&tree);
+    assert!(line.iter().any(|word| word == "virtio-blk-pci,id=d9999,drive=d9999,iothread=io"));
 }
 
 /// Options of all kinds, some of which refer to each other.
@@ -229,7 +241,7 @@ proptest! {
         if let Ok(imported) = import(Format::QemuArgs, Input::Arguments { first: 1, words: &words }) {
             let line = written(&imported.tree);
             let again = import(Format::QemuArgs, Input::Arguments { first: 1, words: &line[1..] });
-            let again = again.unwrap_or_else(|wrong| unreachable!("{words:?}\n{line:?}\n{wrong}"));
+            let again = again.map_err(|wrong| TestCaseError::fail(format!("{words:?}\n{line:?}\n{wrong}")))?;
             prop_assert_eq!(unordered(&again.tree), unordered(&imported.tree), "{:?}\n{:?}", words, line);
         }
     }

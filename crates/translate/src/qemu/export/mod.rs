@@ -8,7 +8,7 @@ mod machine;
 mod memory;
 mod special;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use parador_config::{Origin, Tree};
 
@@ -28,7 +28,7 @@ pub(in crate::qemu) fn export(tree: &Tree) -> Exported {
     let mut export = Export {
         keys: Keys::new(tree, FATES),
         words: vec![PROGRAM.to_owned()],
-        sets: Vec::new(),
+        sets: BTreeMap::new(),
         plain: false,
         serials: VecDeque::new(),
         microvm: tree.setting("machine.type").is_some_and(|setting| setting.value == "microvm"),
@@ -49,10 +49,10 @@ pub(in crate::qemu) fn export(tree: &Tree) -> Exported {
         export.device(id);
     }
     export.words.extend(after);
-    for set in std::mem::take(&mut export.sets) {
-        export
-            .words
-            .extend(["-set".to_owned(), format!("{}.{}.{}={}", set.group, set.id, set.property, set.value)]);
+    for ((group, id), properties) in std::mem::take(&mut export.sets) {
+        for (property, value) in properties {
+            export.words.extend(["-set".to_owned(), format!("{group}.{id}.{property}={value}")]);
+        }
     }
     Exported { output: Output::Arguments(export.words), losses: export.keys.finish() }
 }
@@ -62,8 +62,8 @@ pub(in crate::qemu) fn export(tree: &Tree) -> Exported {
 struct Export<'a> {
     keys: Keys<'a>,
     words: Vec<String>,
-    /// Properties without keys that nothing has taken yet.
-    sets: Vec<Set>,
+    /// Properties without keys, with their values, of things that have not been written yet.
+    sets: BTreeMap<Thing, Vec<(String, String)>>,
     microvm: bool,
     /// Whether devices are written without JSON: QEMU makes all those before any that is JSON, so that
     /// one among them would not find the bus of another.
@@ -74,14 +74,8 @@ struct Export<'a> {
     shared_slots: Vec<u8>,
 }
 
-/// A property without a key.
-#[derive(Debug)]
-struct Set {
-    group: String,
-    id: String,
-    property: String,
-    value: String,
-}
+/// An option, and the name of what it makes.
+type Thing = (String, String);
 
 impl Export<'_> {
     /// What was kept: the words that go before the devices, and those that need a device of the
@@ -102,9 +96,9 @@ impl Export<'_> {
         });
         for option in options {
             if option.name == "set"
-                && let Some(set) = parse_set(&option.value.text)
+                && let Some((thing, property)) = parse_set(&option.value.text)
             {
-                self.sets.push(set);
+                self.sets.entry(thing).or_default().push(property);
                 continue;
             }
             let bag = Bag::parse(&option.value, Some("driver")).ok().filter(|_| option.name == "device");
@@ -135,15 +129,13 @@ impl Export<'_> {
     /// Adds what has a name: as JSON, or as it always was if there is no JSON for this option, or
     /// for a property that came without its type.
     fn named(&mut self, option: &str, first: &str, id: &str, mut bag: Bag) {
-        let mine = |set: &Set| set.group == option && set.id == id;
-        let (mine, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.sets).into_iter().partition(mine);
-        self.sets = rest;
+        let mine = self.sets.remove(&(option.to_owned(), id.to_owned())).unwrap_or_default();
         let json = mine.is_empty()
             && ["blockdev", "device", "netdev", "object"].contains(&option)
             && !(self.plain && option == "device");
-        for set in mine {
-            bag.take(&set.property);
-            bag.put(&set.property, set.value.as_str());
+        for (property, value) in mine {
+            bag.take(&property);
+            bag.put(&property, value.as_str());
         }
         let value = if json { bag.json() } else { bag.human(first) };
         self.option(option, value);
@@ -151,7 +143,7 @@ impl Export<'_> {
 
     /// Whether something is said of the thing that will be called `id`.
     fn is_set(&self, group: &str, id: &str) -> bool {
-        self.sets.iter().any(|set| set.group == group && set.id == id)
+        self.sets.contains_key(&(group.to_owned(), id.to_owned()))
     }
 
     /// Puts the value of `key` where the row says; what has no word there is lost.
@@ -202,9 +194,9 @@ fn empty() -> Bag {
 }
 
 /// The parts of `GROUP.ID.PROPERTY=VALUE`.
-fn parse_set(text: &str) -> Option<Set> {
+fn parse_set(text: &str) -> Option<(Thing, (String, String))> {
     let (path, value) = text.split_once('=')?;
     let mut parts = path.splitn(3, '.').map(str::to_owned);
     let (group, id, property) = (parts.next()?, parts.next()?, parts.next()?);
-    Some(Set { group, id, property, value: value.to_owned() })
+    Some(((group, id), (property, value.to_owned())))
 }
