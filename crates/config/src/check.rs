@@ -251,6 +251,10 @@ fn unknown_key(path: &str, setting: &Setting, model: Option<&'static str>) -> Di
             (common_parts(path, &meant) % path.len(), Some(format!("did you mean `{written}`?")))
         }
         (None, Some(model)) => (path.len() - field(path).len(), Some(keys_of(model))),
+        (None, None) if path.starts_with("pci.") => {
+            let range = "in decimal, up to 255, 31 and 7, such as `pci.0.4.0.device`";
+            (0, Some(format!("a device of bhyve is `pci.BUS.SLOT.FUNCTION`, {range}")))
+        }
         (None, None) => {
             (0, Some("`parador config keys` lists them; keys of your own start with `var.`".to_owned()))
         }
