@@ -15,6 +15,11 @@ pub(crate) struct Signals(File);
 impl Signals {
     /// Takes `signals` away from this thread. Call it while there is one.
     pub(crate) fn take(signals: &[c_int]) -> io::Result<Self> {
+        if signals.contains(&libc::SIGCHLD) {
+            // Whoever started us may ignore it, and a child of such a process leaves no exit status.
+            // SAFETY: the default action runs no code.
+            unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+        }
         // SAFETY: all zeroes is a value of this plain data.
         let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
         // SAFETY: fills the plain data behind the pointer.

@@ -42,7 +42,7 @@ const SCRIPT: &str = r#"
     }
     gone() { patiently missing "$1"; }
     missing() { ! ip link show "$1" >/dev/null 2>&1; }
-    attributes() { ip -d link show "$1" | grep -o -E "master [a-z0-9]+|> mtu [0-9]+|,UP|numqueues [0-9]+ numdisabled [0-9]+|persist o[nf]+" | sort | tr '\n' ' '; echo; }
+    attributes() { ip -d link show "$1" | grep -o -E "master [a-z0-9]+|> mtu [0-9]+|,UP|numqueues [0-9]+ numdisabled [0-9]+|persist o[nf]+|user [0-9a-z]+" | sort | tr '\n' ' '; echo; }
 "#;
 
 fn guest(keys: &str) -> Place {
@@ -83,8 +83,8 @@ fn several_queues_are_several_descriptors() {
     }
     let script = "start; attributes web-net0; ls -l /proc/$runner/fd | grep -c net/tun || true; \
                   kill -INT $runner; wait $runner || true; missing web-net0";
-    let place = guest("device.net0.queues=3\n");
-    assert_eq!(ran(&place, script), ",UP > mtu 1500 numqueues 1 numdisabled 2 persist off \n0\n");
+    let place = guest("device.net0.queues=3\ndevice.net0.tap.owner=12345\n");
+    assert_eq!(ran(&place, script), ",UP > mtu 1500 numqueues 1 numdisabled 2 persist off user 12345 \n0\n");
 }
 
 #[test]

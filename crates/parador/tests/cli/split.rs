@@ -129,3 +129,15 @@ fn what_was_inherited_does_not_reach_the_machine() {
     signal(&child, "INT");
     assert_eq!(wait(&mut child), Some(5));
 }
+
+#[test]
+fn who_started_it_may_not_care_for_children() {
+    if !kvm() {
+        return;
+    }
+    let place = place(Code::default().print("up\n").reset(), "on_reset=stop\n");
+    let mut shell = Command::new("bash");
+    shell.args(["-c", "trap '' CHLD; exec \"$0\" run vm.conf", env!("CARGO_BIN_EXE_parador")]);
+    let ended = Ended::of(&shell.current_dir(&place.0).stdin(Stdio::null()).output().unwrap());
+    assert_eq!((ended.status, ended.stdout.as_str(), ended.stderr.as_str()), (Some(3), "up\n", ""));
+}
