@@ -189,7 +189,15 @@ impl VirtioDevice for Console {
 
     fn start_queue(&mut self, setup: QueueSetup) -> io::Result<()> {
         match setup.index {
-            RECEIVE => self.receive.start("console-rx", setup),
+            RECEIVE => {
+                self.receive.start("console-rx", setup)?;
+                // Linux reads the size when it is told of a change, and not before.
+                let screen = lock(&self.screen);
+                let changed = (screen.size != Size::default()).then(|| screen.changed.clone());
+                drop(screen);
+                changed.into_iter().for_each(|changed| changed.signal());
+                Ok(())
+            }
             TRANSMIT => self.transmit.start("console-tx", setup),
             _ => Err(io::ErrorKind::InvalidInput.into()),
         }

@@ -253,6 +253,14 @@ fn a_client_that_does_not_read_is_waited_for_and_let_go() {
 }
 
 #[test]
+fn a_driver_that_starts_is_told_of_the_size_there_is() {
+    let mut harness = Harness::new(console(Backend::Null));
+    assert!(!harness.config_changed());
+    harness.driver(RECEIVE);
+    assert!(harness.config_changed());
+}
+
+#[test]
 fn the_guest_is_told_of_a_new_size() {
     let console = console(Backend::Null);
     let resizer = console.resizer();
