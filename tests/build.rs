@@ -19,7 +19,7 @@ fn main() -> io::Result<()> {
     let mut tests = String::new();
     for name in names {
         let function = name.replace('-', "_");
-        let _ = writeln!(tests, "#[test]\nfn {function}() {{\n    run(\"{name}\");\n}}");
+        let _ = writeln!(tests, "#[test]\nfn {function}() {{\n    scenario(\"{name}\");\n}}");
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
     fs::write(out.join("scenarios.rs"), tests)

@@ -4,7 +4,7 @@ use xtask::lab::{self, Options};
 
 include!(concat!(env!("OUT_DIR"), "/scenarios.rs"));
 
-fn run(name: &str) {
+fn scenario(name: &str) {
     let report = lab::run(name, Options { quiet: true, ..Options::default() });
     let report = report.expect("the lab could not run the scenario to its end");
     // The test runner shows it when the assertion fails.
