@@ -142,6 +142,12 @@ impl Diagnostic {
         self.0.excerpt.as_ref().map(|excerpt| excerpt.mark)
     }
 
+    /// The line that is shown, and what is marked in it.
+    pub(crate) fn shown_line(&self) -> Option<(String, String)> {
+        let Excerpt { text, skip, mark } = self.0.excerpt.as_ref()?;
+        Some((text.clone(), text.chars().skip(*skip).take(*mark).collect()))
+    }
+
     /// What it came of, the nearest first.
     #[must_use]
     pub fn causes(&self) -> &[String] {
@@ -222,6 +228,11 @@ impl Diagnostics {
     #[must_use]
     pub fn warnings(&self) -> usize {
         self.warnings
+    }
+
+    /// Those that are kept whole, to be changed.
+    pub(crate) fn findings(&mut self) -> impl Iterator<Item = &mut Diagnostic> {
+        self.shown.iter_mut().map(|(_, diagnostic)| diagnostic)
     }
 
     /// Those that are kept whole.

@@ -41,6 +41,7 @@ mod origin;
 mod parse;
 mod place;
 mod printable;
+mod quote;
 mod support;
 mod tree;
 mod unknown;

@@ -1,9 +1,12 @@
 //! How findings are told: to people, or to editors.
 
+use std::ffi::OsStr;
 use std::io::IsTerminal;
 
 use parador_config::{Diagnostic, Diagnostics, Origin, Severity};
 use serde_json::json;
+
+use crate::sources;
 
 /// A way to write findings to standard error.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -16,8 +19,10 @@ pub(crate) enum Messages {
 }
 
 impl Messages {
-    /// Writes `diagnostics`.
+    /// Writes `diagnostics`, with lines of the files they are about.
     pub(crate) fn show(self, diagnostics: &Diagnostics) {
+        let mut diagnostics = diagnostics.clone();
+        diagnostics.quote(|name| String::from_utf8(sources::open(OsStr::new(name)).ok()?).ok());
         match self {
             Self::Text if colour() => eprint!("{diagnostics:#}"),
             Self::Text => eprint!("{diagnostics}"),
