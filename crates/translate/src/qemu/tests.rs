@@ -230,6 +230,17 @@ const OPTIONS: &[&str] = &[
     "-k de",
 ];
 
+#[test]
+fn memory_is_the_machines_or_the_nodes() {
+    let words =
+        "-object memory-backend-memfd,id=m,size=1G -machine memory-backend=m -numa node,memdev=m,cpus=0";
+    let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+    let wrong =
+        import(Format::QemuArgs, Input::Arguments { first: 1, words: &words }).unwrap_err().to_string();
+    assert!(wrong.starts_with("error: the machine has a `memory-backend`, and its nodes"), "{wrong}");
+    assert!(wrong.contains("argument 4"), "{wrong}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

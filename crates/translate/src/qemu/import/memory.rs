@@ -23,7 +23,19 @@ impl Import {
         if let Some(path) = self.whole.path.take() {
             self.backing_file(&path.text, &path.origin);
         }
-        if let Some((index, id, origin)) = self.whole.memory.take()
+        let whole = self.whole.memory.take();
+        if let Some((_, _, origin)) = &whole
+            && self.whole.nodes.iter().any(|node| node.peek("memdev").is_some())
+        {
+            let origin = origin.clone();
+            self.diagnostics.add(Severity::Error, || {
+                Diagnostic::new("the machine has a `memory-backend`, and its nodes have memory of their own")
+                    .at(origin)
+                    .hint("QEMU takes one or the other: leave out `memory-backend`, or `memdev`")
+            });
+            return;
+        }
+        if let Some((index, id, origin)) = whole
             && self.backing("ram0", &id, &origin).is_none()
         {
             let option = Word { text: "-machine".to_owned(), origin: origin.clone() };
