@@ -85,7 +85,7 @@ impl Tally {
         if let Some(counts) = summary(line) {
             self.reading = None;
             self.add(counts);
-        } else if let Some((failed, name)) = outcome(line.trim()) {
+        } else if let Some((failed, name)) = outcome(line) {
             self.reading = failed.then(|| self.failure(name));
         } else if line.trim() == "failures:" {
             self.reading = None;
@@ -129,7 +129,8 @@ fn summary(line: &str) -> Option<&str> {
     Some(counts)
 }
 
-/// Whether a line that says how a test ended says that it failed, and the test's name.
+/// Whether a line that says how a test ended says that it failed, and the test's name. The standard
+/// runner's own begin their line.
 fn outcome(line: &str) -> Option<(bool, &str)> {
     if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
         return Some((true, name));
@@ -138,7 +139,7 @@ fn outcome(line: &str) -> Option<(bool, &str)> {
         return Some((true, name));
     }
     // `FAIL [   0.012s] ( 3/12) crate::binary test`, with the counter or without.
-    let (word, rest) = line.split_once(" [")?;
+    let (word, rest) = line.trim().split_once(" [")?;
     if word.is_empty() || !word.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') {
         return None;
     }
@@ -191,6 +192,8 @@ mod tests {
             "        FAIL [   0.345s] ( 2/4) a::b two",
             "  stdout ───",
             "    running 1 test",
+            "    test two ... FAILED",
+            "    ---- two stdout ----",
             "  stderr ───",
             "    it went wrong",
             "    test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 12 filtered out",
