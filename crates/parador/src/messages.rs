@@ -22,7 +22,7 @@ impl Messages {
     /// Writes `diagnostics`, with lines of the files they are about.
     pub(crate) fn show(self, diagnostics: &Diagnostics) {
         let mut diagnostics = diagnostics.clone();
-        diagnostics.quote(|name| String::from_utf8(sources::open(OsStr::new(name)).ok()?).ok());
+        diagnostics.quote(text_of);
         match self {
             Self::Text if colour() => eprint!("{diagnostics:#}"),
             Self::Text => eprint!("{diagnostics}"),
@@ -40,6 +40,14 @@ impl Messages {
         diagnostics.add(Severity::Error, || diagnostic);
         self.show(&diagnostics);
     }
+}
+
+/// What the file called `name` has now. A pipe has been read, and to open it again may take for ever.
+fn text_of(name: &str) -> Option<String> {
+    if !std::fs::metadata(name).ok()?.is_file() {
+        return None;
+    }
+    String::from_utf8(sources::open(OsStr::new(name)).ok()?).ok()
 }
 
 fn colour() -> bool {
@@ -84,6 +92,19 @@ mod tests {
     use parador_config::{Source, Tree};
 
     use super::*;
+
+    #[test]
+    fn a_pipe_is_not_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        let pipe = path.to_str().unwrap();
+        let made = std::process::Command::new("mkfifo").arg(pipe).status().unwrap();
+        assert!(made.success());
+        assert_eq!(text_of(pipe), None);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "cpus=1\n").unwrap();
+        assert_eq!(text_of(pipe).as_deref(), Some("cpus=1\n"));
+    }
 
     #[test]
     fn an_editor_gets_the_place_and_the_way_out() {
