@@ -65,6 +65,7 @@ impl Rng {
             required: 0,
             queue_sizes: Box::new([64]),
             config_len: 0,
+            ..Identity::default()
         };
         Ok(Self { identity, lane: Lane::new(handler) })
     }

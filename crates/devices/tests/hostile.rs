@@ -29,9 +29,11 @@ fn setup(ring: &HostileRing, index: u16, features: u64) -> QueueSetup {
         layout: setup.layout,
         resume: setup.resume,
         memory: Arc::clone(&setup.memory),
-        kick: setup.kick.try_clone().unwrap(),
+        kick: setup.kick.as_ref().map(|kick| kick.try_clone().unwrap()),
         call: setup.call.clone(),
         error: setup.error.clone(),
+        inflight: None,
+        dirty: None,
     }
 }
 
@@ -49,7 +51,7 @@ fn survives(device: &mut dyn VirtioDevice) {
         let mut config = [0; 64];
         while !source.is_empty() {
             rings[source.below(rings.len())].mutate(&mut source);
-            rings.iter().for_each(|ring| ring.setup.kick.write(1).unwrap());
+            rings.iter().for_each(|ring| ring.setup.kick.as_ref().unwrap().write(1).unwrap());
             device.read_config(usize::from(source.u16()), &mut config);
             let length = source.below(9);
             device.write_config(source.below(80), &source.u64().to_le_bytes()[..length.min(8)]);

@@ -53,7 +53,7 @@
 //! }
 //!
 //! let kind = ids::VIRTIO_ID_RNG;
-//! let identity = Identity { kind, features: 0, required: 0, queue_sizes: [64].into(), config_len: 0 };
+//! let identity = Identity { kind, queue_sizes: [64].into(), ..Identity::default() };
 //! let mut harness = Harness::new(Counter { identity, lane: Lane::new(Fill(7)) });
 //!
 //! assert_eq!(harness.request(0, &[], &[3]).bytes(), [7, 8, 9]);
@@ -65,6 +65,8 @@ pub mod ids;
 
 mod chain;
 mod device;
+mod dirty;
+mod inflight;
 mod interrupt;
 mod log_limit;
 mod memory;
@@ -76,7 +78,12 @@ mod worker;
 pub mod testing;
 
 pub use chain::{Chain, Reader, Segment, Writer};
-pub use device::{Identity, QueueLayout, QueueSetup, QueueState, VirtioDevice};
+pub use device::{
+    Identity, MAX_STATE, QueueLayout, QueueSetup, QueueState, RING_FEATURES, SharedMemory, SharedPiece,
+    SharedRegion, VirtioDevice,
+};
+pub use dirty::{Dirty, DirtyLog};
+pub use inflight::{Inflight, InflightRegion};
 pub use interrupt::Interrupt;
 pub use log_limit::LogLimit;
 pub use queue::{Queue, RingError};

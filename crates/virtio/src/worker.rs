@@ -164,7 +164,9 @@ fn prepare(setup: &QueueSetup, handler: &impl QueueHandler) -> io::Result<(Queue
     let wait = Epoll::new()?;
     let event = EpollEvent::new(EventSet::IN | EventSet::EDGE_TRIGGERED, 0);
     let wake = handler.wake().map(|fd| fd.as_raw_fd());
-    for fd in [Some(setup.kick.as_raw_fd()), Some(stop.fd.as_raw_fd()), wake].into_iter().flatten() {
+    for fd in
+        [setup.kick.as_ref().map(AsRawFd::as_raw_fd), Some(stop.fd.as_raw_fd()), wake].into_iter().flatten()
+    {
         wait.ctl(ControlOperation::Add, fd, event)?;
     }
     Ok((queue, wait, Arc::new(stop)))
@@ -179,7 +181,7 @@ struct Job<H> {
     stop: Arc<Stop>,
     error: Interrupt,
     /// Registered in `wait`, so it has to stay open.
-    _kick: EventFd,
+    _kick: Option<EventFd>,
 }
 
 impl<H: QueueHandler> Job<H> {

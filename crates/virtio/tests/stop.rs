@@ -51,7 +51,7 @@ fn a_driver_that_never_stops_does_not_keep_the_queue_from_it() {
         let index = GuestAddress(driver.layout().available + 2);
         let used = GuestAddress(driver.layout().used + 2);
         let memory = driver.memory().clone();
-        let kick = driver.setup(0, QueueState::default()).kick;
+        let kick = driver.setup(0, QueueState::default()).kick.unwrap();
         let over = Arc::new(AtomicBool::new(false));
         let flood = thread::spawn({
             let over = Arc::clone(&over);

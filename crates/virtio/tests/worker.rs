@@ -217,7 +217,7 @@ fn a_blocking_kick_descriptor_is_as_good() {
     let kick = EventFd::new(0).unwrap();
     let mut lane = Lane::new(Echo::default());
     let mut setup = driver.setup(0, QueueState::default());
-    setup.kick = kick.try_clone().unwrap();
+    setup.kick = Some(kick.try_clone().unwrap());
     lane.start("echo", setup).unwrap();
     for _ in 0..3 {
         driver.add(&[&[9; 8]], &[8]).unwrap();
@@ -348,7 +348,7 @@ fn a_kick_descriptor_that_cannot_be_waited_for_is_refused() {
     let driver = Driver::new(1 << 16, 4, 0);
     let mut setup = driver.setup(0, QueueState::default());
     let file = std::fs::File::open("/proc/self/exe").unwrap();
-    setup.kick = duplicate(file);
+    setup.kick = Some(duplicate(file));
     let mut lane = Lane::new(Echo::default());
     assert!(lane.start("echo", setup).is_err());
     assert!(!lane.is_running());
@@ -461,7 +461,7 @@ fn a_ring_scribbled_over_while_it_is_used() {
         let ring = HostileRing::new(&mut source);
         let mut lane = Lane::new(Patient);
         let HostileRing { setup } = &ring;
-        let kick = setup.kick.try_clone().unwrap();
+        let kick = setup.kick.as_ref().unwrap().try_clone().unwrap();
         let started = lane.start(
             "patient",
             QueueSetup {
@@ -470,9 +470,11 @@ fn a_ring_scribbled_over_while_it_is_used() {
                 layout: setup.layout,
                 resume: setup.resume,
                 memory: setup.memory.clone(),
-                kick: kick.try_clone().unwrap(),
+                kick: Some(kick.try_clone().unwrap()),
                 call: Interrupt::nobody(),
                 error: Interrupt::nobody(),
+                inflight: None,
+                dirty: None,
             },
         );
         if started.is_err() {

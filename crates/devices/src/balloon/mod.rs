@@ -98,6 +98,7 @@ impl Balloon {
             required: 0,
             queue_sizes: queue_sizes.into(),
             config_len: CONFIG_LEN,
+            ..Identity::default()
         };
         Ok(Self {
             identity,

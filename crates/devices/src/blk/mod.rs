@@ -146,6 +146,7 @@ impl Blk {
             required: 0,
             queue_sizes: vec![queue_size; usize::from(queues)].into(),
             config_len: config::LEN,
+            ..Identity::default()
         };
         let lanes = (0..queues).map(lane).collect::<Result<_, _>>()?;
         Ok(Self { identity, shared, lanes, name })

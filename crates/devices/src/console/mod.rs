@@ -109,6 +109,7 @@ impl Console {
             required: 0,
             queue_sizes: Box::new([64, 64]),
             config_len: CONFIG_LEN,
+            ..Identity::default()
         };
         let transmit = Transmit { sink: Arc::clone(&sink), pieces: Pieces::default(), sent: 0 };
         Ok(Self {

@@ -168,6 +168,7 @@ impl Net {
                 required: 0,
                 queue_sizes: queue_sizes.into(),
                 config_len: CONFIG_LEN,
+                ..Identity::default()
             },
             mtu: mtu.unwrap_or(0),
             link: link.clone(),

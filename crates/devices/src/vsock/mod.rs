@@ -96,6 +96,7 @@ impl Vsock {
             required: 0,
             queue_sizes: Box::new([128, 128, 16]),
             config_len: CONFIG_LEN,
+            ..Identity::default()
         };
         Ok(Self {
             identity,

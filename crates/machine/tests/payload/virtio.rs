@@ -20,7 +20,14 @@ struct EchoQueue;
 impl Echo {
     fn new() -> Self {
         let queue_sizes = [16].into();
-        let identity = Identity { kind: 42, features: 0, required: 0, queue_sizes, config_len: 0 };
+        let identity = Identity {
+            kind: 42,
+            features: 0,
+            required: 0,
+            queue_sizes,
+            config_len: 0,
+            ..Identity::default()
+        };
         Self { identity, lane: Lane::new(EchoQueue) }
     }
 }

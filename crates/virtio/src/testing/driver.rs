@@ -160,9 +160,11 @@ impl Driver {
             layout: self.layout,
             resume,
             memory: Arc::clone(self.arena.memory()),
-            kick: clone(&self.kick),
+            kick: Some(clone(&self.kick)),
             call: Interrupt::from_eventfd(clone(&self.call)),
             error: Interrupt::from_eventfd(clone(&self.error)),
+            inflight: None,
+            dirty: None,
         }
     }
 

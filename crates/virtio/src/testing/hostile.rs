@@ -112,9 +112,11 @@ impl HostileRing {
             layout,
             resume,
             memory,
-            kick: event_fd(),
+            kick: Some(event_fd()),
             call: Interrupt::nobody(),
             error: Interrupt::nobody(),
+            inflight: None,
+            dirty: None,
         };
         let ring = Self { setup };
         for index in 0..layout.size.min(256) {

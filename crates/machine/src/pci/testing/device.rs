@@ -18,7 +18,14 @@ impl Echo {
     #[must_use]
     pub fn new(queues: usize) -> Self {
         let queue_sizes = vec![256; queues].into();
-        let identity = Identity { kind: 42, features: 0, required: 0, queue_sizes, config_len: 0 };
+        let identity = Identity {
+            kind: 42,
+            features: 0,
+            required: 0,
+            queue_sizes,
+            config_len: 0,
+            ..Identity::default()
+        };
         Self { identity, lanes: (0..queues).map(|_| Lane::new(EchoQueue)).collect() }
     }
 }
@@ -114,7 +121,14 @@ impl Strict {
     #[must_use]
     pub fn new() -> (Self, Watch) {
         let queue_sizes = [256, 16, 32768].into();
-        let identity = Identity { kind: 43, features: 0xF, required: 0x1, queue_sizes, config_len: 20 };
+        let identity = Identity {
+            kind: 43,
+            features: 0xF,
+            required: 0x1,
+            queue_sizes,
+            config_len: 20,
+            ..Identity::default()
+        };
         let watch = Watch::default();
         watch.with(|seen| seen.queues.resize_with(3, || None));
         (Self { identity, config: (1..=20).collect(), watch: watch.clone() }, watch)

@@ -46,9 +46,6 @@ const FAILED: u8 = spec::VIRTIO_CONFIG_S_FAILED as u8;
 
 /// Resetting one queue (§2.6.1).
 const RING_RESET: u64 = 1 << spec::VIRTIO_F_RING_RESET;
-/// What this transport adds to a device's features.
-const TRANSPORT: u64 =
-    ids::VIRTIO_F_INDIRECT_DESC | ids::VIRTIO_F_EVENT_IDX | ids::VIRTIO_F_VERSION_1 | RING_RESET;
 
 /// A register of the structure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +141,7 @@ impl Common {
     pub(super) fn new(identity: &Identity) -> Self {
         let queues = identity.queue_sizes.iter().map(|&max_size| QueueRegisters::new(max_size)).collect();
         Self {
-            offered: identity.features | TRANSPORT,
+            offered: identity.features | identity.ring_features | RING_RESET,
             required: identity.required | ids::VIRTIO_F_VERSION_1,
             status: 0,
             device_feature_select: 0,
@@ -393,7 +390,8 @@ mod tests {
     #[test]
     fn a_queue_without_a_size_cannot_be_enabled() {
         let queue_sizes = [0, 1].into();
-        let identity = Identity { kind: 0, features: 0, required: 0, queue_sizes, config_len: 0 };
+        let identity =
+            Identity { kind: 0, features: 0, required: 0, queue_sizes, config_len: 0, ..Identity::default() };
         let mut common = Common::new(&identity);
         let mut write = |offset: usize, data: &[u8]| {
             for register in touched(offset, data.len()) {

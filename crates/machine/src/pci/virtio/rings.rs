@@ -95,10 +95,22 @@ impl Rings {
             return Ok(());
         }
         let Start { device, memory, features, layout, call, error } = start;
-        let kick = ring.kick.try_clone()?;
+        let kick = Some(ring.kick.try_clone()?);
         let memory = Arc::clone(memory);
         let index = index as u16;
-        device.start_queue(QueueSetup { index, features, layout, resume, memory, kick, call, error })?;
+        let (inflight, dirty) = (None, None);
+        device.start_queue(QueueSetup {
+            index,
+            features,
+            layout,
+            resume,
+            memory,
+            kick,
+            call,
+            error,
+            inflight,
+            dirty,
+        })?;
         ring.state = State::Running;
         Ok(())
     }
