@@ -1,6 +1,8 @@
 //! `cargo xtask test`: every test, counted together; and `cargo xtask ci`, which is that after the
 //! checks that need no running.
 
+use std::process::Command;
+
 use anyhow::{Context, Result};
 
 use crate::guest::{self, Need};
@@ -36,6 +38,7 @@ pub fn test() -> Result<u8> {
         )?;
     }
     tally.count("doctests", command::cargo().args(["test", "--workspace", "--doc", "--no-fail-fast"]))?;
+    tally.count("every interleaving", &mut interleavings())?;
     tally.step("tidy", tidy::tidy());
     let targets = fuzz::targets()?;
     if !targets.is_empty() {
@@ -50,6 +53,15 @@ pub fn test() -> Result<u8> {
     }
     print!("{tally}");
     Ok(u8::from(tally.failed > 0))
+}
+
+/// What is lock-free, in every interleaving of its threads. It is built apart: `--cfg loom` replaces
+/// what it stands on.
+fn interleavings() -> Command {
+    let mut loom = command::cargo();
+    loom.args(["test", "--package", "parador-block", "--test", "zones_loom", "--target-dir", "target/loom"]);
+    loom.env("RUSTFLAGS", "--cfg loom");
+    loom
 }
 
 /// The checks that need no running, then the tests.

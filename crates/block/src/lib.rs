@@ -26,6 +26,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test stops at the first surprise"))]
+
 mod buffer;
 mod disk;
 mod engine;
@@ -33,6 +35,7 @@ mod error;
 mod image;
 mod raw;
 mod sys;
+pub mod zoned;
 
 pub use buffer::Buffer;
 pub use disk::{Aio, Disk, Op, Submitted, Tag};

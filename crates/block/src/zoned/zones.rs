@@ -1,0 +1,497 @@
+//! The zone state machine (virtio 1.3 §5.2.6, ZBC, ZNS): who may write where, and what becomes of a
+//! zone.
+
+use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
+use super::word::{Condition, MAX_WRITES, ONE_WRITE, Word};
+use super::{Geometry, Refusal};
+
+/// The zones of a disk. May be used by any number of threads at once.
+///
+/// A write or append gets its place with one compare-and-swap on its zone's word, as long as the
+/// zone is open and stays so. Whatever changes a zone's condition takes a lock besides, under which
+/// open and active zones are counted: limits are exact.
+pub struct Zones {
+    geometry: Geometry,
+    words: Box<[AtomicU64]>,
+    /// When each zone was last written to, by `clock`. Kept only where the number of open zones has
+    /// a limit.
+    stamps: Box<[AtomicU64]>,
+    clock: AtomicU64,
+    /// Held while a zone's condition changes; never across anything that waits.
+    resources: Mutex<Resources>,
+}
+
+/// What limits count.
+#[derive(Debug, Default)]
+struct Resources {
+    open: u32,
+    active: u32,
+    /// Zones that are implicitly open, in no order.
+    implicit: Vec<u32>,
+}
+
+/// What is known of a zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Zone {
+    /// Where it starts.
+    pub start: u64,
+    /// How much of it can be written.
+    pub capacity: u64,
+    /// What state it is in.
+    pub condition: Condition,
+    /// Where the next write goes; `None` where that means nothing (conventional, full, read-only,
+    /// offline).
+    pub write_pointer: Option<u64>,
+}
+
+/// A write that has its place. It goes back to [`Zones::complete`] when it is over, whether it
+/// succeeded or not.
+#[derive(Debug)]
+#[must_use = "a zone waits for its writes"]
+pub struct Write {
+    /// Where the data goes.
+    pub offset: u64,
+    /// The zone that waits for it; none where writes are not counted.
+    zone: Option<u32>,
+}
+
+/// A zone that takes no writes and has none in flight: about to be reset or finished. Dropping it
+/// leaves the zone as it was.
+#[must_use]
+pub struct Held<'a> {
+    zones: &'a Zones,
+    zone: u32,
+}
+
+impl Zones {
+    /// The zones of a new disk: all empty. `geometry` has been [checked](Geometry::checked).
+    #[must_use]
+    pub fn new(geometry: Geometry) -> Self {
+        Self::restore(geometry, |_| (Condition::Empty, 0))
+    }
+
+    /// Zones as they were: for each its condition and how much of it is written (within its
+    /// capacity). What was open is closed, as after a power cycle.
+    #[must_use]
+    pub fn restore(geometry: Geometry, state: impl Fn(u32) -> (Condition, u64)) -> Self {
+        let mut active = 0;
+        let word = |zone| {
+            let (condition, pointer) = state(zone);
+            let condition = match condition {
+                lost @ (Condition::ReadOnly | Condition::Offline) => lost,
+                _ if geometry.is_conventional(zone) => Condition::NotWritePointer,
+                open if open.is_open() && pointer == 0 => Condition::Empty,
+                open if open.is_open() => Condition::Closed,
+                other => other,
+            };
+            active += u32::from(condition.is_active());
+            AtomicU64::new(Word::new(condition, pointer).pack())
+        };
+        let words = (0..geometry.zones()).map(word).collect();
+        let limited = if geometry.max_open == 0 { 0 } else { geometry.zones() };
+        Self {
+            geometry,
+            words,
+            stamps: (0..limited).map(|_| AtomicU64::new(0)).collect(),
+            clock: AtomicU64::new(1),
+            resources: Mutex::new(Resources { active, ..Resources::default() }),
+        }
+    }
+
+    /// The shape of the disk.
+    #[must_use]
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// What is known of `zone`, which exists.
+    #[must_use]
+    pub fn zone(&self, zone: u32) -> Zone {
+        let Word { condition, pointer, .. } = self.word(zone);
+        let start = self.geometry.start_of(zone);
+        let write_pointer = match condition {
+            Condition::Empty | Condition::ImplicitlyOpen | Condition::ExplicitlyOpen | Condition::Closed => {
+                Some(start + pointer)
+            }
+            Condition::NotWritePointer | Condition::ReadOnly | Condition::Full | Condition::Offline => None,
+        };
+        Zone { start, capacity: self.geometry.capacity_of(zone), condition, write_pointer }
+    }
+
+    /// How many zones are open, and how many active.
+    #[must_use]
+    pub fn in_use(&self) -> (u32, u32) {
+        let resources = self.resources();
+        (resources.open, resources.active)
+    }
+
+    /// Whether `len` bytes can be read from `offset`.
+    ///
+    /// # Errors
+    /// [`Refusal::OutOfRange`]; [`Refusal::InvalidCommand`] for an offline zone, or where a
+    /// sequential zone ends or begins in between.
+    pub fn read(&self, offset: u64, len: u64) -> Result<(), Refusal> {
+        let first = self.range(offset, len)?;
+        self.covered(first, offset, len, |condition| condition != Condition::Offline)
+    }
+
+    /// Gives a write of `len` bytes at `offset` its place.
+    ///
+    /// # Errors
+    /// Why it cannot be written; nothing has changed then.
+    pub fn write(&self, offset: u64, len: u64) -> Result<Write, Refusal> {
+        let zone = self.range(offset, len)?;
+        let writable =
+            |condition| !matches!(condition, Condition::ReadOnly | Condition::Offline | Condition::Full);
+        self.covered(zone, offset, len, writable)?;
+        if len == 0 || self.geometry.is_conventional(zone) {
+            return Ok(Write { offset, zone: None });
+        }
+        if !offset.is_multiple_of(self.block()) || !len.is_multiple_of(self.block()) {
+            return Err(Refusal::UnalignedWrite);
+        }
+        let at = offset - self.geometry.start_of(zone);
+        self.reserve(zone, len, |word| if word.pointer == at { Ok(()) } else { Err(Refusal::UnalignedWrite) })
+    }
+
+    /// Finds a place for `len` bytes in the zone that starts at `start`.
+    ///
+    /// # Errors
+    /// Why there is none; nothing has changed then.
+    pub fn append(&self, start: u64, len: u64) -> Result<Write, Refusal> {
+        let zone = self.sequential_at(start)?;
+        if len > self.geometry.max_append || len == 0 {
+            return Err(Refusal::InvalidCommand);
+        }
+        let whole = len.is_multiple_of(self.block());
+        self.reserve(zone, len, |_| if whole { Ok(()) } else { Err(Refusal::UnalignedWrite) })
+    }
+
+    /// Takes back a write that is over. What failed counts as written: reading it gives zeroes.
+    #[expect(clippy::needless_pass_by_value, reason = "a write is over once")]
+    pub fn complete(&self, write: Write) {
+        if let Some(zone) = write.zone {
+            // Release: whoever resets the zone afterwards sees that the write was over.
+            self.words[zone as usize].fetch_sub(ONE_WRITE, Ordering::Release);
+        }
+    }
+
+    /// Opens the zone that starts at `start`, explicitly.
+    ///
+    /// # Errors
+    /// It is none, it is full or lost, or too many are open.
+    pub fn open(&self, start: u64) -> Result<(), Refusal> {
+        let zone = self.sequential_at(start)?;
+        let mut resources = self.resources();
+        let word = self.free_word(zone)?;
+        match word.condition {
+            Condition::ExplicitlyOpen => return Ok(()),
+            Condition::ImplicitlyOpen => {}
+            Condition::Empty | Condition::Closed => self.admit(&mut resources, word.condition)?,
+            Condition::NotWritePointer | Condition::ReadOnly | Condition::Full | Condition::Offline => {
+                return Err(Refusal::InvalidCommand);
+            }
+        }
+        self.change(&mut resources, zone, |word| word.condition = Condition::ExplicitlyOpen);
+        Ok(())
+    }
+
+    /// Closes the zone that starts at `start`.
+    ///
+    /// # Errors
+    /// It is none, or neither open nor closed.
+    pub fn close(&self, start: u64) -> Result<(), Refusal> {
+        let zone = self.sequential_at(start)?;
+        let mut resources = self.resources();
+        match self.free_word(zone)?.condition {
+            Condition::Closed => Ok(()),
+            Condition::ImplicitlyOpen | Condition::ExplicitlyOpen => {
+                self.change(&mut resources, zone, |word| {
+                    word.condition = if word.pointer == 0 { Condition::Empty } else { Condition::Closed };
+                });
+                Ok(())
+            }
+            Condition::Empty
+            | Condition::NotWritePointer
+            | Condition::ReadOnly
+            | Condition::Full
+            | Condition::Offline => Err(Refusal::InvalidCommand),
+        }
+    }
+
+    /// Takes the zone that starts at `start`, to reset or finish it: from now on it gets no writes.
+    ///
+    /// # Errors
+    /// It is none, or read-only or offline; or [`Refusal::Busy`], as long as writes are in flight in
+    /// it or somebody else holds it.
+    pub fn hold(&self, start: u64) -> Result<Held<'_>, Refusal> {
+        let zone = self.sequential_at(start)?;
+        let held = self.take(zone).ok_or(Refusal::Busy)?;
+        if held.is_lost() { Err(Refusal::InvalidCommand) } else { Ok(held) }
+    }
+
+    /// Takes every zone that a reset of all would change.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`], as long as one of them is; none is held then.
+    pub fn hold_all(&self) -> Result<Vec<Held<'_>>, Refusal> {
+        let changes = |zone: &u32| {
+            let condition = self.word(*zone).condition;
+            condition.is_active() || condition == Condition::Full
+        };
+        let all = self.geometry.conventional..self.geometry.zones();
+        let held: Result<Vec<_>, _> =
+            all.filter(changes).map(|zone| self.take(zone).ok_or(Refusal::Busy)).collect();
+        held.map(|mut held| {
+            held.retain(|held| !held.is_lost());
+            held
+        })
+    }
+
+    /// Makes `zone`, which exists, read-only or offline. What is in flight in it goes on.
+    ///
+    /// # Errors
+    /// [`Refusal::InvalidCommand`]: it is offline already; [`Refusal::Busy`]: somebody holds it.
+    pub fn fail(&self, zone: u32, offline: bool) -> Result<(), Refusal> {
+        let mut resources = self.resources();
+        if self.free_word(zone)?.condition == Condition::Offline {
+            return Err(Refusal::InvalidCommand);
+        }
+        let condition = if offline { Condition::Offline } else { Condition::ReadOnly };
+        self.change(&mut resources, zone, |word| word.condition = condition);
+        Ok(())
+    }
+
+    // --- What is asked for -----------------------------------------------------------------------
+
+    /// The zone in which a range of the disk begins.
+    fn range(&self, offset: u64, len: u64) -> Result<u32, Refusal> {
+        let end = offset.checked_add(len).ok_or(Refusal::OutOfRange)?;
+        if end > self.geometry.capacity {
+            return Err(Refusal::OutOfRange);
+        }
+        self.geometry.zone_at(offset).ok_or(Refusal::OutOfRange)
+    }
+
+    /// The sequential zone that starts at `start`.
+    fn sequential_at(&self, start: u64) -> Result<u32, Refusal> {
+        let zone = self.geometry.zone_at(start).ok_or(Refusal::InvalidCommand)?;
+        let sequential = !self.geometry.is_conventional(zone) && self.geometry.start_of(zone) == start;
+        if sequential { Ok(zone) } else { Err(Refusal::InvalidCommand) }
+    }
+
+    /// That a range beginning in `first` is in one zone, or in conventional ones only, and all of
+    /// them are `fit`.
+    fn covered(
+        &self,
+        first: u32,
+        offset: u64,
+        len: u64,
+        fit: impl Fn(Condition) -> bool,
+    ) -> Result<(), Refusal> {
+        let last = self.geometry.zone_at((offset + len).saturating_sub(1).max(offset)).unwrap_or(first);
+        let conventional = |zone| self.geometry.is_conventional(zone);
+        let together = first == last || (conventional(first) && conventional(last));
+        let all_fit = together && (first..=last).all(|zone| fit(self.word(zone).condition));
+        if all_fit { Ok(()) } else { Err(Refusal::InvalidCommand) }
+    }
+
+    fn block(&self) -> u64 {
+        u64::from(self.geometry.granularity)
+    }
+
+    // --- Changes -----------------------------------------------------------------------------------
+
+    /// Moves the write pointer of `zone` over `len` bytes, not none, if `placed` agrees with where
+    /// it is.
+    fn reserve(
+        &self,
+        zone: u32,
+        len: u64,
+        placed: impl Fn(Word) -> Result<(), Refusal>,
+    ) -> Result<Write, Refusal> {
+        let capacity = self.geometry.capacity_of(zone);
+        let check = |word: Word| {
+            if !(word.condition.is_active() || word.condition == Condition::Empty) {
+                return Err(Refusal::InvalidCommand);
+            }
+            placed(word)?;
+            let end = word.pointer.checked_add(len).filter(|end| *end <= capacity);
+            let end = end.ok_or(Refusal::InvalidCommand)?;
+            if word.held || word.writes == MAX_WRITES { Err(Refusal::Busy) } else { Ok(end) }
+        };
+        let offset = |word: Word| self.geometry.start_of(zone) + word.pointer;
+        let cell = &self.words[zone as usize];
+        let mut seen = cell.load(Ordering::Acquire);
+        loop {
+            let word = Word::unpack(seen);
+            let end = check(word)?;
+            if !word.condition.is_open() || end == capacity {
+                break;
+            }
+            let next = Word { pointer: end, writes: word.writes + 1, ..word };
+            match cell.compare_exchange_weak(seen, next.pack(), Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => {
+                    self.touch(zone);
+                    return Ok(Write { offset: offset(word), zone: Some(zone) });
+                }
+                Err(changed) => seen = changed,
+            }
+        }
+        // It opens the zone or fills it: its condition changes.
+        let mut resources = self.resources();
+        let mut admitted = false;
+        loop {
+            let seen = cell.load(Ordering::Acquire);
+            let word = Word::unpack(seen);
+            let end = check(word)?;
+            if !word.condition.is_open() && !admitted {
+                self.admit(&mut resources, word.condition)?;
+                admitted = true;
+            }
+            let condition = match word.condition {
+                _ if end == capacity => Condition::Full,
+                Condition::ExplicitlyOpen => Condition::ExplicitlyOpen,
+                _ => Condition::ImplicitlyOpen,
+            };
+            let next = Word { condition, pointer: end, writes: word.writes + 1, ..word };
+            if cell.compare_exchange(seen, next.pack(), Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                self.account(&mut resources, zone, word.condition, condition);
+                self.touch(zone);
+                return Ok(Write { offset: offset(word), zone: Some(zone) });
+            }
+        }
+    }
+
+    /// Makes room for one more open zone that was in condition `from`, closing the implicitly open
+    /// one that was not written to for longest if need be.
+    fn admit(&self, resources: &mut Resources, from: Condition) -> Result<(), Refusal> {
+        let Geometry { max_open, max_active, .. } = self.geometry;
+        if from == Condition::Empty && max_active != 0 && resources.active >= max_active {
+            return Err(Refusal::ActiveResource);
+        }
+        if max_open == 0 || resources.open < max_open {
+            return Ok(());
+        }
+        let stamp = |zone: &&u32| self.stamps[**zone as usize].load(Ordering::Relaxed);
+        let oldest = *resources.implicit.iter().min_by_key(stamp).ok_or(Refusal::OpenResource)?;
+        self.change(resources, oldest, |word| word.condition = Condition::Closed);
+        Ok(())
+    }
+
+    /// Changes a zone whatever writers do meanwhile, and counts it anew.
+    fn change(&self, resources: &mut Resources, zone: u32, change: impl Fn(&mut Word)) {
+        let cell = &self.words[zone as usize];
+        loop {
+            let seen = cell.load(Ordering::Acquire);
+            let from = Word::unpack(seen);
+            let mut to = from;
+            change(&mut to);
+            if cell.compare_exchange(seen, to.pack(), Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                return self.account(resources, zone, from.condition, to.condition);
+            }
+        }
+    }
+
+    fn account(&self, resources: &mut Resources, zone: u32, from: Condition, to: Condition) {
+        let Resources { open, active, implicit } = resources;
+        *open = *open + u32::from(to.is_open()) - u32::from(from.is_open());
+        *active = *active + u32::from(to.is_active()) - u32::from(from.is_active());
+        if from == Condition::ImplicitlyOpen && to != from {
+            implicit.retain(|other| *other != zone);
+        } else if to == Condition::ImplicitlyOpen && to != from {
+            implicit.push(zone);
+        }
+    }
+
+    fn take(&self, zone: u32) -> Option<Held<'_>> {
+        let cell = &self.words[zone as usize];
+        let mut seen = cell.load(Ordering::Acquire);
+        loop {
+            let word = Word::unpack(seen);
+            if word.held || word.writes > 0 {
+                return None;
+            }
+            let held = Word { held: true, ..word };
+            match cell.compare_exchange_weak(seen, held.pack(), Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Some(Held { zones: self, zone }),
+                Err(changed) => seen = changed,
+            }
+        }
+    }
+
+    /// The word of a zone that nobody holds.
+    fn free_word(&self, zone: u32) -> Result<Word, Refusal> {
+        let word = self.word(zone);
+        if word.held { Err(Refusal::Busy) } else { Ok(word) }
+    }
+
+    fn word(&self, zone: u32) -> Word {
+        Word::unpack(self.words[zone as usize].load(Ordering::Acquire))
+    }
+
+    fn touch(&self, zone: u32) {
+        if let Some(stamp) = self.stamps.get(zone as usize) {
+            stamp.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    fn resources(&self) -> MutexGuard<'_, Resources> {
+        self.resources.lock().expect("nobody panics while counting zones")
+    }
+}
+
+impl Held<'_> {
+    /// Which zone it is.
+    #[must_use]
+    pub fn zone(&self) -> u32 {
+        self.zone
+    }
+
+    /// How much of it is written.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.zones.word(self.zone).pointer
+    }
+
+    /// Empties the zone. Its data has been taken away.
+    pub fn reset(self) {
+        self.settle(Condition::Empty, 0);
+    }
+
+    /// Whether the zone can be made full: an empty one has to be opened for it.
+    ///
+    /// # Errors
+    /// [`Refusal::ActiveResource`] or [`Refusal::OpenResource`].
+    pub fn may_finish(&self) -> Result<(), Refusal> {
+        let condition = self.zones.word(self.zone).condition;
+        if condition != Condition::Empty {
+            return Ok(());
+        }
+        self.zones.admit(&mut self.zones.resources(), condition)
+    }
+
+    /// Makes the zone full. What was not written reads as zeroes.
+    pub fn finish(self) {
+        let pointer = self.written();
+        self.settle(Condition::Full, pointer);
+    }
+
+    /// Whether it failed just before it was taken; it does not as long as it is held.
+    fn is_lost(&self) -> bool {
+        matches!(self.zones.word(self.zone).condition, Condition::ReadOnly | Condition::Offline)
+    }
+
+    fn settle(&self, condition: Condition, pointer: u64) {
+        let mut resources = self.zones.resources();
+        self.zones
+            .change(&mut resources, self.zone, |word| (word.condition, word.pointer) = (condition, pointer));
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let mut resources = self.zones.resources();
+        self.zones.change(&mut resources, self.zone, |word| word.held = false);
+    }
+}

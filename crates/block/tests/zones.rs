@@ -1,0 +1,383 @@
+//! The zone state machine against a simple sequential model of the same rules.
+#![cfg(not(loom))]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use parador_block::zoned::{Condition, Geometry, Held, Refusal, Write, Zones};
+use proptest::prelude::*;
+
+const KIB: u64 = 1 << 10;
+const BLOCK: u64 = 4 * KIB;
+const ZONE: u64 = 64 * KIB;
+
+/// What the rules say, one request after the other.
+struct Model {
+    geometry: Geometry,
+    zones: Vec<(Condition, u64)>,
+    /// Zones written to, the last one last.
+    recent: Vec<usize>,
+}
+
+impl Model {
+    fn new(geometry: Geometry) -> Self {
+        let first =
+            |zone| if geometry.is_conventional(zone) { Condition::NotWritePointer } else { Condition::Empty };
+        let zones = (0..geometry.zones()).map(|zone| (first(zone), 0)).collect();
+        Self { geometry, zones, recent: Vec::new() }
+    }
+
+    fn count(&self, counts: fn(Condition) -> bool) -> u32 {
+        self.zones.iter().filter(|zone| counts(zone.0)).count() as u32
+    }
+
+    /// Makes room for one more open zone.
+    fn admit(&mut self, zone: usize) -> Result<(), Refusal> {
+        let Geometry { max_open, max_active, .. } = self.geometry;
+        let active = self.count(Condition::is_active);
+        if self.zones[zone].0 == Condition::Empty && max_active != 0 && active >= max_active {
+            return Err(Refusal::ActiveResource);
+        }
+        if max_open != 0 && self.count(Condition::is_open) >= max_open {
+            let implicit = |zone: &&usize| self.zones[**zone].0 == Condition::ImplicitlyOpen;
+            let oldest = *self.recent.iter().find(implicit).ok_or(Refusal::OpenResource)?;
+            self.zones[oldest].0 = Condition::Closed;
+        }
+        Ok(())
+    }
+
+    fn sequential(&self, offset: u64) -> Result<usize, Refusal> {
+        let zone = (offset / ZONE) as usize;
+        if offset >= self.geometry.capacity
+            || !offset.is_multiple_of(ZONE)
+            || self.zones[zone].0 == Condition::NotWritePointer
+        {
+            return Err(Refusal::InvalidCommand);
+        }
+        Ok(zone)
+    }
+
+    fn put(&mut self, zone: usize, at: Option<u64>, len: u64) -> Result<u64, Refusal> {
+        let (condition, pointer) = self.zones[zone];
+        let capacity = self.geometry.capacity_of(zone as u32);
+        if !condition.is_active() && condition != Condition::Empty {
+            return Err(Refusal::InvalidCommand);
+        }
+        if at.is_some_and(|at| at != pointer) || !len.is_multiple_of(BLOCK) {
+            return Err(Refusal::UnalignedWrite);
+        }
+        if pointer + len > capacity {
+            return Err(Refusal::InvalidCommand);
+        }
+        if !condition.is_open() {
+            self.admit(zone)?;
+        }
+        let open = if condition == Condition::ExplicitlyOpen { condition } else { Condition::ImplicitlyOpen };
+        self.zones[zone] = (if pointer + len == capacity { Condition::Full } else { open }, pointer + len);
+        self.recent.retain(|other| *other != zone);
+        self.recent.push(zone);
+        Ok(zone as u64 * ZONE + pointer)
+    }
+
+    fn write(&mut self, offset: u64, len: u64) -> Result<u64, Refusal> {
+        if offset + len > self.geometry.capacity || offset >= self.geometry.capacity {
+            return Err(Refusal::OutOfRange);
+        }
+        let (first, last) = ((offset / ZONE) as usize, ((offset + len.max(1) - 1) / ZONE) as usize);
+        let sequential = (first..=last).any(|zone| !self.geometry.is_conventional(zone as u32));
+        let unfit = [Condition::ReadOnly, Condition::Offline, Condition::Full];
+        if (first != last && sequential) || (first..=last).any(|zone| unfit.contains(&self.zones[zone].0)) {
+            return Err(Refusal::InvalidCommand);
+        }
+        if len == 0 || !sequential {
+            return Ok(offset);
+        }
+        if !(offset | len).is_multiple_of(BLOCK) {
+            return Err(Refusal::UnalignedWrite);
+        }
+        self.put(first, Some(offset % ZONE), len)
+    }
+
+    fn append(&mut self, offset: u64, len: u64) -> Result<u64, Refusal> {
+        let zone = self.sequential(offset)?;
+        if len == 0 || len > self.geometry.max_append {
+            return Err(Refusal::InvalidCommand);
+        }
+        self.put(zone, None, len)
+    }
+
+    fn open(&mut self, offset: u64) -> Result<(), Refusal> {
+        let zone = self.sequential(offset)?;
+        match self.zones[zone].0 {
+            Condition::Empty | Condition::Closed => self.admit(zone)?,
+            open if open.is_open() => {}
+            _ => return Err(Refusal::InvalidCommand),
+        }
+        self.zones[zone].0 = Condition::ExplicitlyOpen;
+        Ok(())
+    }
+
+    fn close(&mut self, offset: u64) -> Result<(), Refusal> {
+        let zone = self.sequential(offset)?;
+        let (condition, pointer) = self.zones[zone];
+        if !condition.is_active() {
+            return Err(Refusal::InvalidCommand);
+        }
+        self.zones[zone].0 = if pointer == 0 { Condition::Empty } else { Condition::Closed };
+        Ok(())
+    }
+
+    fn lost(&self, zone: usize) -> bool {
+        matches!(self.zones[zone].0, Condition::ReadOnly | Condition::Offline)
+    }
+
+    fn reset(&mut self, offset: u64) -> Result<(), Refusal> {
+        let zone = self.sequential(offset)?;
+        if self.lost(zone) {
+            return Err(Refusal::InvalidCommand);
+        }
+        self.zones[zone] = (Condition::Empty, 0);
+        Ok(())
+    }
+
+    fn finish(&mut self, offset: u64) -> Result<(), Refusal> {
+        let zone = self.sequential(offset)?;
+        if self.lost(zone) {
+            return Err(Refusal::InvalidCommand);
+        }
+        if self.zones[zone].0 == Condition::Empty {
+            self.admit(zone)?;
+        }
+        self.zones[zone].0 = Condition::Full;
+        Ok(())
+    }
+
+    fn reset_all(&mut self) {
+        for zone in 0..self.zones.len() {
+            if !self.lost(zone) && self.zones[zone].0 != Condition::NotWritePointer {
+                self.zones[zone] = (Condition::Empty, 0);
+            }
+        }
+    }
+
+    fn fail(&mut self, zone: usize, offline: bool) -> Result<(), Refusal> {
+        if self.zones[zone].0 == Condition::Offline {
+            return Err(Refusal::InvalidCommand);
+        }
+        self.zones[zone].0 = if offline { Condition::Offline } else { Condition::ReadOnly };
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Request {
+    Write {
+        zone: u64,
+        block: u64,
+        blocks: u64,
+        odd: u64,
+    },
+    /// A write where it should go.
+    Next {
+        zone: u64,
+        blocks: u64,
+    },
+    Append {
+        zone: u64,
+        off: u64,
+        blocks: u64,
+        odd: u64,
+    },
+    Open(u64),
+    Close(u64),
+    Reset(u64),
+    Finish(u64),
+    ResetAll,
+    Fail {
+        zone: u64,
+        offline: bool,
+    },
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let zone = || 0..10u64;
+    let blocks = || prop_oneof![8 => 1..6u64, 1 => Just(16), 1 => Just(0), 1 => 15..40u64];
+    let odd = || prop_oneof![9 => Just(0u64), 1 => Just(512)];
+    prop_oneof![
+        3 => (zone(), 0..16u64, blocks(), odd()).prop_map(|(zone, block, blocks, odd)| Request::Write { zone, block, blocks, odd }),
+        8 => (zone(), blocks()).prop_map(|(zone, blocks)| Request::Next { zone, blocks }),
+        6 => (zone(), prop_oneof![9 => Just(0), 1 => Just(BLOCK)], blocks(), odd())
+            .prop_map(|(zone, off, blocks, odd)| Request::Append { zone, off, blocks, odd }),
+        3 => zone().prop_map(Request::Open),
+        3 => zone().prop_map(Request::Close),
+        3 => zone().prop_map(Request::Reset),
+        2 => zone().prop_map(Request::Finish),
+        1 => Just(Request::ResetAll),
+        1 => (zone(), any::<bool>()).prop_map(|(zone, offline)| Request::Fail { zone, offline }),
+    ]
+}
+
+fn geometry() -> impl Strategy<Value = Geometry> {
+    (0..3u32, 0..4u32, 0..5u32, any::<bool>(), any::<bool>()).prop_map(
+        |(conventional, max_open, max_active, small, short)| {
+            let short = short && !small;
+            Geometry {
+                zone_capacity: if small { 48 * KIB } else { ZONE },
+                conventional,
+                max_open: if max_active == 0 { max_open } else { max_open.min(max_active) },
+                max_active,
+                max_append: 16 * KIB,
+                ..Geometry::new(if short { 9 * ZONE - 20 * KIB } else { 9 * ZONE }, ZONE)
+            }
+            .checked()
+            .unwrap()
+        },
+    )
+}
+
+/// The place of a write that is over at once.
+fn over(zones: &Zones, write: Result<Write, Refusal>) -> Result<u64, Refusal> {
+    write.map(|write| {
+        let offset = write.offset;
+        zones.complete(write);
+        offset
+    })
+}
+
+/// Asks both; the model's answer first.
+fn ask(zones: &Zones, model: &mut Model, request: &Request) -> [Result<u64, Refusal>; 2] {
+    let none = |result: Result<(), Refusal>| result.map(|()| 0);
+    match *request {
+        Request::Write { zone, block, blocks, odd } => {
+            let (offset, len) = (zone * ZONE + block * BLOCK, blocks * BLOCK + odd);
+            [model.write(offset, len), over(zones, zones.write(offset, len))]
+        }
+        Request::Next { zone, blocks } => {
+            let pointer = model.zones.get(zone as usize).map_or(0, |zone| zone.1);
+            let (offset, len) = (zone * ZONE + pointer, blocks * BLOCK);
+            [model.write(offset, len), over(zones, zones.write(offset, len))]
+        }
+        Request::Append { zone, off, blocks, odd } => {
+            let (offset, len) = (zone * ZONE + off, blocks * BLOCK + odd);
+            [model.append(offset, len), over(zones, zones.append(offset, len))]
+        }
+        Request::Open(zone) => [none(model.open(zone * ZONE)), none(zones.open(zone * ZONE))],
+        Request::Close(zone) => [none(model.close(zone * ZONE)), none(zones.close(zone * ZONE))],
+        Request::Reset(zone) => {
+            let reset = zones.hold(zone * ZONE).map(Held::reset);
+            [none(model.reset(zone * ZONE)), none(reset)]
+        }
+        Request::Finish(zone) => {
+            let finish = zones.hold(zone * ZONE).and_then(|held| {
+                held.may_finish()?;
+                held.finish();
+                Ok(())
+            });
+            [none(model.finish(zone * ZONE)), none(finish)]
+        }
+        Request::ResetAll => {
+            model.reset_all();
+            [Ok(0), none(zones.hold_all().map(|all| all.into_iter().for_each(Held::reset)))]
+        }
+        Request::Fail { zone, offline } => {
+            if zone >= model.zones.len() as u64 {
+                return [Ok(0), Ok(0)];
+            }
+            [none(model.fail(zone as usize, offline)), none(zones.fail(zone as u32, offline))]
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn zones_do_what_the_rules_say(geometry in geometry(), requests in prop::collection::vec(request(), 1..120)) {
+        let (zones, mut model) = (Zones::new(geometry), Model::new(geometry));
+        for request in &requests {
+            let [expected, got] = ask(&zones, &mut model, request);
+            prop_assert_eq!(expected, got, "{:?}", request);
+            for (zone, &(condition, pointer)) in (0..).zip(&model.zones) {
+                let is = zones.zone(zone);
+                prop_assert_eq!(is.condition, condition, "zone {} after {:?}", zone, request);
+                if condition.is_active() || condition == Condition::Empty {
+                    prop_assert_eq!(is.write_pointer, Some(is.start + pointer));
+                } else {
+                    prop_assert_eq!(is.write_pointer, None);
+                }
+            }
+            let counts = (model.count(Condition::is_open), model.count(Condition::is_active));
+            prop_assert_eq!(zones.in_use(), counts, "after {:?}", request);
+        }
+    }
+
+    /// What is restored is what was, with open zones closed.
+    #[test]
+    fn zones_come_back_closed(geometry in geometry(), requests in prop::collection::vec(request(), 1..60)) {
+        let (zones, mut model) = (Zones::new(geometry), Model::new(geometry));
+        for request in &requests {
+            let _ = ask(&zones, &mut model, request);
+        }
+        let again = Zones::restore(geometry, |zone| model.zones[zone as usize]);
+        for zone in 0..geometry.zones() {
+            let (was, is) = (zones.zone(zone), again.zone(zone));
+            let closed = if was.write_pointer == Some(was.start) { Condition::Empty } else { Condition::Closed };
+            let expected = if was.condition.is_open() { closed } else { was.condition };
+            prop_assert_eq!((is.condition, is.write_pointer), (expected, was.write_pointer));
+        }
+        prop_assert_eq!(again.in_use().0, 0);
+    }
+}
+
+#[test]
+fn reads_stay_in_one_kind_of_zone() {
+    let zones = Zones::new(Geometry { conventional: 2, ..Geometry::new(9 * ZONE, ZONE) }.checked().unwrap());
+    assert_eq!(zones.read(0, 2 * ZONE), Ok(()), "conventional zones follow one another");
+    assert_eq!(zones.read(ZONE, 2 * ZONE), Err(Refusal::InvalidCommand));
+    assert_eq!(zones.read(2 * ZONE + BLOCK, ZONE), Err(Refusal::InvalidCommand));
+    assert_eq!(zones.read(8 * ZONE, ZONE), Ok(()), "an empty zone reads as zeroes");
+    assert_eq!(zones.read(9 * ZONE, 1), Err(Refusal::OutOfRange));
+    assert_eq!(zones.read(u64::MAX, 2), Err(Refusal::OutOfRange));
+    zones.fail(3, false).unwrap();
+    assert_eq!(zones.read(3 * ZONE, BLOCK), Ok(()), "read-only");
+    zones.fail(3, true).unwrap();
+    assert_eq!(zones.read(3 * ZONE, BLOCK), Err(Refusal::InvalidCommand), "offline");
+    assert_eq!(zones.hold(3 * ZONE).err(), Some(Refusal::InvalidCommand));
+}
+
+#[test]
+fn a_zone_that_is_held_takes_nothing_until_it_is_let_go() {
+    let zones = Zones::new(Geometry::new(9 * ZONE, ZONE).checked().unwrap());
+    let write = zones.append(0, BLOCK).unwrap();
+    assert_eq!(zones.hold(0).err(), Some(Refusal::Busy));
+    assert_eq!(zones.hold_all().err(), Some(Refusal::Busy));
+    zones.complete(write);
+    let held = zones.hold(0).unwrap();
+    for refused in
+        [zones.append(0, BLOCK).err(), zones.open(0).err(), zones.close(0).err(), zones.hold(0).err()]
+    {
+        assert_eq!(refused, Some(Refusal::Busy));
+    }
+    assert_eq!(held.written(), BLOCK);
+    drop(held);
+    assert_eq!(over(&zones, zones.write(BLOCK, BLOCK)), Ok(BLOCK), "and nothing had changed");
+}
+
+/// Appends from several threads are disjoint and together fill the zones without a gap.
+#[test]
+fn appends_from_many_threads_share_no_place() {
+    let geometry = Geometry { max_open: 2, ..Geometry::new(9 * ZONE, ZONE) }.checked().unwrap();
+    for _ in 0..200 {
+        let zones = Zones::new(geometry);
+        let mut places: Vec<u64> = std::thread::scope(|scope| {
+            let append = || {
+                let zone = |turn: u64| (turn % 3) * ZONE;
+                (0..40)
+                    .filter_map(|turn| over(&zones, zones.append(zone(turn), BLOCK)).ok())
+                    .collect::<Vec<_>>()
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(append)).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        places.sort_unstable();
+        let expected: Vec<u64> = (0..3 * ZONE / BLOCK).map(|block| block * BLOCK).collect();
+        assert_eq!(places, expected, "48 places for 160 appends");
+        assert_eq!(zones.in_use(), (0, 0), "all of them are full");
+    }
+}
