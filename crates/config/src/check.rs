@@ -55,11 +55,11 @@ impl Tree {
             if setting.is_broken() {
                 continue;
             }
-            blanks(path, setting, key, diagnostics);
+            blanks(path, setting, &key, diagnostics);
             match value::parse(key.kind, &setting.value) {
                 Ok(value) => drop(values.insert(path.to_owned(), value)),
                 Err(expected) => {
-                    diagnostics.add(Severity::Error, || bad_value(path, setting, key, &expected));
+                    diagnostics.add(Severity::Error, || bad_value(path, setting, &key, &expected));
                 }
             }
         }
@@ -82,7 +82,7 @@ impl Checked {
 
     /// The key of the table that `path` is.
     #[must_use]
-    pub fn key(&self, path: &str) -> Option<&'static Key> {
+    pub fn key(&self, path: &str) -> Option<Key> {
         let model = model_of(&self.tree, path);
         matching(path).find(|key| applies(key, model))
     }
@@ -203,7 +203,7 @@ fn judge_key(
     model: Option<&'static str>,
     unknown: &Unknown<'_>,
     diagnostics: &mut Diagnostics,
-) -> Option<&'static Key> {
+) -> Option<Key> {
     let mut candidates = matching(path).peekable();
     if candidates.peek().is_none() {
         unknown.report(path, diagnostics, || unknown_key(path, setting, model));
@@ -240,7 +240,7 @@ fn unknown_key(path: &str, setting: &Setting, model: Option<&'static str>) -> Di
     let diagnostic =
         Diagnostic::new(format!("unknown key `{}`", printable(setting.spelt(path), 80))).code("unknown-key");
     let foreign = keys::FOREIGN.iter().find(|(word, _)| fits(word, path)).map(|(_, key)| fill(key, path));
-    let usable = || keys::ALL.iter().filter(|key| device_id(path).is_none() || applies(key, model));
+    let usable = || keys::all().filter(|key| device_id(path).is_none() || applies(key, model));
     let meant = foreign.flatten().or_else(|| {
         let same_length = nearest(path, usable().filter_map(|key| fill(key.pattern, path)));
         same_length.or_else(|| nearest(&path.replace('-', "_"), usable().map(|key| key.pattern.to_owned())))
@@ -288,7 +288,7 @@ fn bad_value(path: &str, setting: &Setting, key: &Key, expected: &str) -> Diagno
     if let Kind::Word(words) = key.kind {
         let foreign = keys::FOREIGN_VALUES.iter().find(|(word, _)| word == text).map(|(_, meant)| *meant);
         let meant = foreign.filter(|meant| words.contains(meant));
-        let meant = meant.or_else(|| nearest(text.to_ascii_lowercase().as_str(), words.iter().copied()));
+        let meant = meant.or_else(|| nearest(text.to_ascii_lowercase().as_str(), words.iter()));
         hint = match key.words().as_slice() {
             [word] => format!("it is {word}"),
             words => format!("it is one of {}", words.join(", ")),
@@ -302,16 +302,15 @@ fn bad_value(path: &str, setting: &Setting, key: &Key, expected: &str) -> Diagno
 
 fn keys_of(model: &str) -> String {
     let native = keys::native_models().contains(&model);
-    let fields: Vec<&str> = keys::ALL
-        .iter()
-        .filter(|key| key.models.contains(&model) && (key.support.matters() || !native))
+    let fields: Vec<&str> = keys::all()
+        .filter(|key| key.models.contains(model) && (key.support.matters() || !native))
         .filter_map(|key| key.pattern.strip_prefix("device.*."))
         .collect();
     format!("a {model} has: {}, addr", fields.join(", "))
 }
 
 fn applies(key: &Key, model: Option<&str>) -> bool {
-    key.models.is_empty() || model.is_some_and(|model| key.models.contains(&model))
+    key.models.is_empty() || model.is_some_and(|model| key.models.contains(model))
 }
 
 /// The model of the device that has the key `path`.

@@ -243,8 +243,8 @@ impl<'a> Expansion<'a, '_> {
             return first.is_some_and(|(key, _)| key.starts_with(&prefix)).then(|| id.to_owned());
         }
         let model = device.and_then(|(id, _)| self.tree.settings.get(&(of(id) + "model")));
-        let applies = |known: &&Key| {
-            known.models.is_empty() || model.is_some_and(|model| known.models.contains(&model.value.as_str()))
+        let applies = |known: &Key| {
+            known.models.is_empty() || model.is_some_and(|model| known.models.contains(&model.value))
         };
         matching(key).find(applies)?.default.map(str::to_owned)
     }
@@ -265,7 +265,7 @@ impl<'a> Expansion<'a, '_> {
             let known = matching(key).next().is_some();
             let what = if known { "it is not set and has no default" } else { "there is no such key" };
             let set = self.tree.settings.keys().cloned();
-            let others = set.chain(keys::ALL.iter().filter_map(|known| fill(known.pattern, key)));
+            let others = set.chain(keys::all().filter_map(|known| fill(known.pattern, key)));
             let meant = nearest(key, others.filter(|other| other != from && !known));
             let hint = match meant {
                 Some(meant) => format!("did you mean `%({meant})`?"),

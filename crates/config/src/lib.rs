@@ -1,7 +1,7 @@
 //! What a user may ask of a virtual machine: one flat tree of keys, judged by one table.
 //!
 //! Every way to describe a machine ends in the same leaves, `key=value` ([`Tree`]): files, options
-//! of a command line, a name. [`keys::ALL`] is the one table of what may be asked; [`Tree::check`]
+//! of a command line, a name. [`keys::all`] is the one table of what may be asked; [`Tree::check`]
 //! holds the tree against it and gives typed values ([`Checked`]) or says all that is wrong at
 //! once ([`Diagnostics`]), each with its place and, where there is one, a way out.
 //!

@@ -28,7 +28,7 @@ impl Checked {
                 Support::Native | Support::Always(_) | Support::Runner => {}
                 Support::Only(values, why) => {
                     let value = self.value(path);
-                    let parsed = |text: &&str| value::parse(key.kind, text).ok();
+                    let parsed = |text| value::parse(key.kind, text).ok();
                     if value.is_some() && !values.iter().any(|text| parsed(text) == value) {
                         diagnostics.add(Severity::Error, || {
                             let text = printable(&setting.value, 60);

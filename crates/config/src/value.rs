@@ -93,8 +93,8 @@ pub(crate) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
         }
         Kind::Path => parse_path(text).map(Value::Text).ok_or_else(|| "a path".to_owned()),
         Kind::Word(words) => {
-            let word = words.iter().find(|word| **word == text);
-            word.map(|word| Value::Word(word)).ok_or_else(|| format!("one of {}", words.join(", ")))
+            let word = words.iter().find(|word| *word == text);
+            word.map(Value::Word).ok_or_else(|| format!("one of {}", words.join(", ")))
         }
         Kind::Mac => parse_mac(text)
             .map(Value::Mac)

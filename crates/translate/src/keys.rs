@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn every_format_maps_or_refuses_every_key() {
         for format in Format::ALL {
-            for key in parador_config::keys::ALL {
+            for key in parador_config::keys::all() {
                 let known = fate(format.fates(), key.pattern).is_some() || OURS.contains(&key.pattern);
                 assert!(known, "{}: `{}` is neither mapped nor refused", format.name(), key.pattern);
             }

@@ -1,18 +1,19 @@
 //! Keys of disks.
 
-use super::{Key, Kind, key, number, switch};
+use super::Kind;
+use super::row::{Listed, Row, key, number, switch};
 
-const BLK: &[&str] = &["virtio-blk"];
-const NVME: &[&str] = &["nvme"];
-const AHCI: &[&str] = &["ahci"];
-const DISKS: &[&str] = &["virtio-blk", "nvme"];
-const ORDERED: &[&str] = &["virtio-blk", "nvme", "ahci", "virtio-scsi", "virtio-net", "e1000", "passthru"];
+const BLK: Listed = &["virtio-blk"];
+const NVME: Listed = &["nvme"];
+const AHCI: Listed = &["ahci"];
+const DISKS: Listed = &["virtio-blk", "nvme"];
+const ORDERED: Listed = &["virtio-blk", "nvme", "ahci", "virtio-scsi", "virtio-net", "e1000", "passthru"];
 
-const SECTORS: Kind = Kind::Word(&["512", "512/4096", "4096", "4096/4096"]);
+const SECTORS: Kind<Listed> = Kind::Word(&["512", "512/4096", "4096", "4096/4096"]);
 const NO_ZONES: &str = "zoned disks are not there yet; leave it out for an ordinary disk";
 const NO_RATE: &str = "rates cannot be limited yet; leave it out";
 
-pub(super) const KEYS: &[Key] = &[
+pub(super) const KEYS: &[Row] = &[
     key("device.*.path", Kind::Path, "The image or block device.")
         .of(DISKS)
         .bhyve("-s SLOT,virtio-blk,PATH")

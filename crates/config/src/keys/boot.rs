@@ -1,12 +1,13 @@
 //! Keys of what the machine starts, and of its serial ports.
 
-use super::{Key, Kind, key, number, switch};
+use super::Kind;
+use super::row::{Row, key, number, switch};
 
 const NO_FIRMWARE: &str = "firmware cannot be started yet; set `boot.kernel` to a kernel";
 const ONE_PORT: &str =
     "there is one serial port, `console`; a device of model virtio-console is another console";
 
-pub(super) const KEYS: &[Key] = &[
+pub(super) const KEYS: &[Row] = &[
     key("boot.kernel", Kind::Path, "The kernel: a bzImage, or an ELF vmlinux with a PVH entry.")
         .qemu("-kernel")
         .cloud_hypervisor("--kernel")

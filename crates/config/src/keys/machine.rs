@@ -1,6 +1,7 @@
 //! Keys of the machine as a whole.
 
-use super::{Key, Kind, key, number, switch, text};
+use super::Kind;
+use super::row::{Row, key, number, switch, text};
 
 const NO_SMBIOS: &str = "there are no SMBIOS tables; leave it out";
 const NO_TPM: &str = "there is no TPM; leave it out";
@@ -8,7 +9,7 @@ const NO_GDB: &str = "there is no debug server; leave it out";
 const KVM_DECIDES: &str = "KVM decides when a processor that waits gives up its time";
 const KVM_MSRS: &str = "the parameter ignore_msrs of the host's kvm module decides";
 
-pub(super) const KEYS: &[Key] = &[
+pub(super) const KEYS: &[Row] = &[
     key("name", Kind::Text { max: 64 }, "What the machine is called.")
         .or("parador")
         .bhyve("last argument")

@@ -1,11 +1,12 @@
 //! Keys of the guest's memory.
 
-use super::{Key, Kind, key, switch, text};
+use super::Kind;
+use super::row::{Row, key, switch, text};
 
 const MIN: u64 = 1 << 20;
 const MAX: u64 = 16 << 40;
 
-pub(super) const KEYS: &[Key] = &[
+pub(super) const KEYS: &[Row] = &[
     key("memory.size", Kind::Memory { min: MIN, max: MAX }, "The guest's memory.")
         .or("256M")
         .bhyve("-m")

@@ -11,12 +11,17 @@ mod memory;
 mod models;
 mod net;
 mod others;
+mod packed;
 mod process;
+mod row;
 mod words;
 
 pub(crate) use models::native_models;
 pub use models::{MODELS, Model, model};
 pub(crate) use words::{FOREIGN, FOREIGN_VALUES, synonym};
+
+use packed::Packed;
+use row::Row;
 
 /// What a key is and what it takes.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +29,7 @@ pub struct Key {
     /// The key's path; `*` stands for one part that the user chooses.
     pub pattern: &'static str,
     /// Models of devices that have it; empty for keys that are not of a device, or of all of them.
-    pub models: &'static [&'static str],
+    pub models: Words,
     /// What its values are.
     pub kind: Kind,
     /// What it is when it is not set.
@@ -43,11 +48,11 @@ pub struct Key {
 
 /// What Parador's own engine makes of a key or a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Support {
+pub enum Support<List = Words> {
     /// What it says.
     Native,
     /// What it says if it is one of these values; others are refused, for this reason.
-    Only(&'static [&'static str], &'static str),
+    Only(List, &'static str),
     /// Nothing, as it is so anyway, for this reason.
     Always(&'static str),
     /// Nothing, which the user should know, for this reason.
@@ -64,7 +69,7 @@ impl Support {
     pub fn matters(self) -> bool {
         match self {
             Self::Native | Self::Runner => true,
-            Self::Only(values, _) => values.len() > 1,
+            Self::Only(values, _) => values.iter().count() > 1,
             Self::Always(_) | Self::NoEffect(_) | Self::Refused(_) => false,
         }
     }
@@ -87,19 +92,39 @@ pub struct Elsewhere {
     pub libvirt: &'static str,
 }
 
-/// Keys that belong together.
-#[derive(Debug, Clone, Copy)]
-pub struct Group {
-    /// What they are about, as a heading.
-    pub title: &'static str,
-    /// The keys.
-    pub keys: &'static [Key],
+/// Words of a fixed list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Words(&'static str);
+
+impl Words {
+    /// The words, in order.
+    pub fn iter(self) -> impl Iterator<Item = &'static str> + Clone {
+        self.0.split(' ').filter(|word| !word.is_empty())
+    }
+
+    /// Whether `word` is one of them.
+    #[must_use]
+    pub fn contains(self, word: &str) -> bool {
+        self.iter().any(|other| other == word)
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All of them, with `separator` between them.
+    #[must_use]
+    pub fn join(self, separator: &str) -> String {
+        self.0.replace(' ', separator)
+    }
 }
 
 /// The type of a key's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "min and max are the bounds, inclusive")]
-pub enum Kind {
+pub enum Kind<List = Words> {
     /// `true`, `on`, `yes`, `1` or `false`, `off`, `no`, `0`, in any case.
     Bool,
     /// A number, decimal or hexadecimal after `0x`.
@@ -113,7 +138,7 @@ pub enum Kind {
     /// The path of a file.
     Path,
     /// One of these words.
-    Word(&'static [&'static str]),
+    Word(List),
     /// An Ethernet address of one interface.
     Mac,
     /// A list of processors, such as `0-3,6`.
@@ -128,109 +153,13 @@ pub enum Kind {
     Descriptors,
 }
 
-const fn key(pattern: &'static str, kind: Kind, doc: &'static str) -> Key {
-    Key {
-        pattern,
-        models: &[],
-        kind,
-        default: None,
-        live: false,
-        secret: false,
-        support: Support::Native,
-        elsewhere: Elsewhere {
-            bhyve: "",
-            qemu: "",
-            cloud_hypervisor: "",
-            firecracker: "",
-            crosvm: "",
-            libvirt: "",
-        },
-        doc,
-    }
-}
-
 impl Key {
-    const fn or(mut self, default: &'static str) -> Self {
-        self.default = Some(default);
-        self
-    }
-
-    const fn of(mut self, models: &'static [&'static str]) -> Self {
-        self.models = models;
-        self
-    }
-
-    const fn live(mut self) -> Self {
-        self.live = true;
-        self
-    }
-
-    const fn secret(mut self) -> Self {
-        self.secret = true;
-        self
-    }
-
-    const fn only(mut self, values: &'static [&'static str], why: &'static str) -> Self {
-        self.support = Support::Only(values, why);
-        self
-    }
-
-    const fn always(mut self, why: &'static str) -> Self {
-        self.support = Support::Always(why);
-        self
-    }
-
-    const fn no_effect(mut self, why: &'static str) -> Self {
-        self.support = Support::NoEffect(why);
-        self
-    }
-
-    const fn runner(mut self) -> Self {
-        self.support = Support::Runner;
-        self
-    }
-
-    const fn refused(mut self, why: &'static str) -> Self {
-        self.support = Support::Refused(why);
-        self
-    }
-
-    const fn bhyve(mut self, option: &'static str) -> Self {
-        self.elsewhere.bhyve = option;
-        self
-    }
-
-    const fn qemu(mut self, option: &'static str) -> Self {
-        self.elsewhere.qemu = option;
-        self
-    }
-
-    const fn cloud_hypervisor(mut self, option: &'static str) -> Self {
-        self.elsewhere.cloud_hypervisor = option;
-        self
-    }
-
-    const fn firecracker(mut self, field: &'static str) -> Self {
-        self.elsewhere.firecracker = field;
-        self
-    }
-
-    const fn crosvm(mut self, option: &'static str) -> Self {
-        self.elsewhere.crosvm = option;
-        self
-    }
-
-    const fn libvirt(mut self, element: &'static str) -> Self {
-        self.elsewhere.libvirt = element;
-        self
-    }
-
     /// The words it takes, of those that Parador's own engine knows; empty if its values are no words.
     #[must_use]
     pub fn words(&self) -> Vec<&'static str> {
         match (self.kind, self.support) {
             (Kind::Word(_), _) if self.pattern == "device.*.model" => native_models(),
-            (Kind::Word(_), Support::Only(words, _)) | (Kind::Word(words), _) => words.to_vec(),
+            (Kind::Word(_), Support::Only(words, _)) | (Kind::Word(words), _) => words.iter().collect(),
             (Kind::Bool, _) => vec!["true", "false"],
             _ => Vec::new(),
         }
@@ -245,52 +174,47 @@ impl Key {
     }
 }
 
-/// Every group, in the order of the documentation.
-pub const GROUPS: &[Group] = &[
-    Group { title: "The machine", keys: machine::KEYS },
-    Group { title: "Memory", keys: memory::KEYS },
-    Group { title: "What it starts", keys: boot::KEYS },
-    Group { title: "Every device", keys: models::KEYS },
-    Group { title: "Disks", keys: block::KEYS },
-    Group { title: "Network interfaces", keys: net::KEYS },
-    Group { title: "Other devices", keys: others::KEYS },
-    Group { title: "The process", keys: process::KEYS },
+/// The tables, with their titles, in the order of the documentation.
+const TABLES: &[(&str, &[Row])] = &[
+    ("The machine", machine::KEYS),
+    ("Memory", memory::KEYS),
+    ("What it starts", boot::KEYS),
+    ("Every device", models::KEYS),
+    ("Disks", block::KEYS),
+    ("Network interfaces", net::KEYS),
+    ("Other devices", others::KEYS),
+    ("The process", process::KEYS),
 ];
+
+/// The titles of the tables, and how many keys each has.
+const GROUPS: [(&str, usize); TABLES.len()] = {
+    let mut groups = [("", 0); TABLES.len()];
+    let mut index = 0;
+    while index < TABLES.len() {
+        groups[index] = (TABLES[index].0, TABLES[index].1.len());
+        index += 1;
+    }
+    groups
+};
 
 /// Every key there is, apart from `var.*`, which are the user's own. Of several patterns that fit a
 /// path and a model, the first counts.
-pub const ALL: &[Key] = &all();
-
-const fn count() -> usize {
-    let (mut count, mut group) = (0, 0);
-    while group < GROUPS.len() {
-        count += GROUPS[group].keys.len();
-        group += 1;
-    }
-    count
+pub fn all() -> impl Iterator<Item = Key> + Clone {
+    Packed::all().map(Packed::unpack)
 }
 
-const fn all() -> [Key; count()] {
-    let mut all = [machine::KEYS[0]; count()];
-    let (mut next, mut group) = (0, 0);
-    while group < GROUPS.len() {
-        let mut index = 0;
-        while index < GROUPS[group].keys.len() {
-            all[next] = GROUPS[group].keys[index];
-            next += 1;
-            index += 1;
-        }
-        group += 1;
-    }
-    all
+/// The keys by what they are about: a heading, and those under it.
+pub fn groups() -> impl Iterator<Item = (&'static str, Vec<Key>)> {
+    let mut all = all();
+    GROUPS.into_iter().map(move |(title, count)| (title, all.by_ref().take(count).collect()))
 }
 
 /// The keys that `path` may be, one for each group of models.
-pub(crate) fn matching(path: &str) -> impl Iterator<Item = &'static Key> {
+pub(crate) fn matching(path: &str) -> impl Iterator<Item = Key> {
     // Most patterns end otherwise than the path: that is seen at once.
-    let last = path.rsplit('.').next().unwrap_or(path);
-    let near = move |key: &&Key| key.pattern.ends_with(last) || key.pattern.ends_with('*');
-    ALL.iter().filter(near).filter(move |key| key.matches(path))
+    let last = path.rsplit('.').next().unwrap_or(path).as_bytes();
+    let near = move |row: &Packed| row.pattern().ends_with(last) || row.pattern().ends_with(b"*");
+    Packed::all().filter(near).map(Packed::unpack).filter(move |key| key.matches(path))
 }
 
 /// `pattern` with the parts of `path` in place of its stars.
@@ -306,21 +230,6 @@ pub(crate) fn fill(pattern: &str, path: &str) -> Option<String> {
     filled.map(|parts| parts.join("."))
 }
 
-/// A switch, for the tables.
-const fn switch(pattern: &'static str, doc: &'static str) -> Key {
-    key(pattern, Kind::Bool, doc)
-}
-
-/// A text of ordinary length.
-const fn text(pattern: &'static str, doc: &'static str) -> Key {
-    key(pattern, Kind::Text { max: 255 }, doc)
-}
-
-/// A number from `min` to `max`.
-const fn number(pattern: &'static str, min: u64, max: u64, doc: &'static str) -> Key {
-    key(pattern, Kind::Int { min, max }, doc)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -328,18 +237,19 @@ mod tests {
 
     #[test]
     fn the_table_is_consistent() {
-        for (index, key) in ALL.iter().enumerate() {
+        let all: Vec<Key> = all().collect();
+        for (index, key) in all.iter().enumerate() {
             assert!(key.doc.ends_with('.'), "{}", key.pattern);
             if let Some(default) = key.default {
                 assert!(value::parse(key.kind, default).is_ok(), "{}={default}", key.pattern);
             }
             assert!(key.models.iter().all(|name| model(name).is_some()), "{}", key.pattern);
             if let Support::Only(values, _) = key.support {
-                for value in values {
+                for value in values.iter() {
                     assert!(value::parse(key.kind, value).is_ok(), "{}={value}", key.pattern);
                 }
             }
-            for other in &ALL[index + 1..] {
+            for other in &all[index + 1..] {
                 let shared = key.models.iter().any(|model| other.models.contains(model))
                     || key.models.is_empty()
                     || other.models.is_empty();
@@ -351,16 +261,15 @@ mod tests {
     #[test]
     fn words_of_other_systems_lead_to_keys_and_are_none_themselves() {
         for (word, key) in FOREIGN.iter().chain(words::SYNONYMS) {
-            assert!(ALL.iter().any(|k| k.pattern == *key), "{key}");
-            assert!(!ALL.iter().any(|k| k.pattern == *word), "{word}");
+            assert!(all().any(|k| k.pattern == *key), "{key}");
+            assert!(!all().any(|k| k.pattern == *word), "{word}");
         }
-        let words: Vec<&str> = ALL
-            .iter()
-            .flat_map(|key| match key.kind {
-                Kind::Word(words) => words,
-                _ => &[],
+        let words: Vec<&str> = all()
+            .filter_map(|key| match key.kind {
+                Kind::Word(words) => Some(words.iter()),
+                _ => None,
             })
-            .copied()
+            .flatten()
             .collect();
         for (_, meant) in FOREIGN_VALUES {
             assert!(words.contains(meant), "{meant}");
@@ -369,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_star_stands_for_exactly_one_part() {
-        let key = key("device.*.port.*.path", Kind::Path, "");
+        let key = all().find(|key| key.pattern == "device.*.port.*.path").unwrap();
         assert!(key.matches("device.a.port.0.path"));
         assert!(!key.matches("device.a.port.path"));
         assert!(!key.matches("device.a.port.0.path.x"));

@@ -1,6 +1,7 @@
 //! What a device can be, and the keys that every device has.
 
-use super::{Elsewhere, Key, Kind, Support, key};
+use super::row::{Listed, Row, key};
+use super::{Elsewhere, Kind, Support};
 
 /// A kind of device.
 #[derive(Debug, Clone, Copy)]
@@ -169,7 +170,7 @@ pub const MODELS: &[Model] = &[
 ];
 
 /// Their names, for messages.
-const NAMES: &[&str] = &{
+const NAMES: Listed = &{
     let mut names = [""; MODELS.len()];
     let mut index = 0;
     while index < MODELS.len() {
@@ -179,7 +180,7 @@ const NAMES: &[&str] = &{
     names
 };
 
-pub(super) const KEYS: &[Key] = &[
+pub(super) const KEYS: &[Row] = &[
     key("device.*.model", Kind::Word(NAMES), "What kind of device it is.")
         .bhyve("-s SLOT,MODEL")
         .qemu("-device MODEL"),

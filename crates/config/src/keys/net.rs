@@ -1,14 +1,15 @@
 //! Keys of network interfaces.
 
-use super::{Key, Kind, key, number, switch, text};
+use super::Kind;
+use super::row::{Listed, Row, key, number, switch, text};
 
-const VIRTIO: &[&str] = &["virtio-net"];
-const NET: &[&str] = &["virtio-net", "e1000"];
+const VIRTIO: Listed = &["virtio-net"];
+const NET: Listed = &["virtio-net", "e1000"];
 
 const NOT_TAP: &str =
     "only TAP interfaces can be used yet; set `backend` to tap, or to fd for one that is open";
 
-pub(super) const KEYS: &[Key] = &[
+pub(super) const KEYS: &[Row] = &[
     key(
         "device.*.backend",
         Kind::Word(&[

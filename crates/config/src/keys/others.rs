@@ -1,28 +1,29 @@
 //! Keys of every other device.
 
-use super::{Key, Kind, key, number, switch, text};
+use super::Kind;
+use super::row::{Listed, Row, key, number, switch, text};
 
-const RND: &[&str] = &["virtio-rnd"];
-const CONSOLE: &[&str] = &["virtio-console"];
-const VSOCK: &[&str] = &["virtio-vsock"];
-const BALLOON: &[&str] = &["virtio-balloon"];
-const FS: &[&str] = &["virtio-fs"];
-const SHARES: &[&str] = &["virtio-fs", "virtio-9p"];
-const SCSI: &[&str] = &["virtio-scsi"];
-const PASSTHRU: &[&str] = &["passthru"];
-const FBUF: &[&str] = &["fbuf"];
-const HDA: &[&str] = &["hda"];
-const BRIDGES: &[&str] = &["hostbridge", "lpc"];
-const ANY: &[&str] = &["vhost-user"];
+const RND: Listed = &["virtio-rnd"];
+const CONSOLE: Listed = &["virtio-console"];
+const VSOCK: Listed = &["virtio-vsock"];
+const BALLOON: Listed = &["virtio-balloon"];
+const FS: Listed = &["virtio-fs"];
+const SHARES: Listed = &["virtio-fs", "virtio-9p"];
+const SCSI: Listed = &["virtio-scsi"];
+const PASSTHRU: Listed = &["passthru"];
+const FBUF: Listed = &["fbuf"];
+const HDA: Listed = &["hda"];
+const BRIDGES: Listed = &["hostbridge", "lpc"];
+const ANY: Listed = &["vhost-user"];
 
 const BRIDGE: &str = "the bridges are always the same";
 const ONE_CONSOLE: &str = "a virtio-console has one port, port.0; add another device of that model";
 
-const fn id(pattern: &'static str, doc: &'static str) -> Key {
+const fn id(pattern: &'static str, doc: &'static str) -> Row {
     number(pattern, 0, 0xffff, doc).of(BRIDGES).no_effect(BRIDGE)
 }
 
-pub(super) const KEYS: &[Key] = &[
+pub(super) const KEYS: &[Row] = &[
     key("device.*.path", Kind::Path, "Where the randomness comes from; by default the host's kernel.")
         .of(RND)
         .qemu("-object rng-random,filename=")

@@ -1,10 +1,11 @@
 //! Keys of the process that is the machine, and of how its keys are read.
 
-use super::{Key, Kind, key, number, switch, text};
+use super::Kind;
+use super::row::{Row, key, number, switch, text};
 
 const NO_CONTROL: &str = "there is no control socket yet; SIGTERM presses the power button";
 
-pub(super) const KEYS: &[Key] = &[
+pub(super) const KEYS: &[Row] = &[
     key(
         "log.level",
         Kind::Word(&["error", "warn", "info", "debug", "trace"]),

@@ -113,15 +113,11 @@ fn starting<'a>(start: &str, words: impl Iterator<Item = &'a str>) -> BTreeSet<S
 /// What a `KEY=VALUE` that begins with `current` may become; `before` may say what a device is.
 fn settings(current: &str, before: &[&str]) -> BTreeSet<String> {
     if let Some((path, value)) = current.split_once('=') {
-        let key = keys::ALL.iter().find(|key| key.matches(path) && usable(key, path, before));
+        let key = keys::all().find(|key| key.matches(path) && usable(key, path, before));
         let words = key.map_or(BTreeSet::new(), |key| starting(value, key.words().into_iter()));
         return words.into_iter().map(|word| format!("{path}={word}")).collect();
     }
-    keys::ALL
-        .iter()
-        .filter(|key| usable(key, current, before))
-        .filter_map(|key| grown(key, current))
-        .collect()
+    keys::all().filter(|key| usable(key, current, before)).filter_map(|key| grown(&key, current)).collect()
 }
 
 /// Whether it makes sense to set `key` at `path`.
@@ -134,8 +130,8 @@ fn usable(key: &Key, path: &str, before: &[&str]) -> bool {
     let native = |name: &str| keys::model(name).is_some_and(|model| model.support == Support::Native);
     let fits = match model {
         _ if key.models.is_empty() => true,
-        Some(model) => key.models.contains(&model),
-        None => key.models.iter().any(|name| native(name)),
+        Some(model) => key.models.contains(model),
+        None => key.models.iter().any(native),
     };
     fits && key.support.matters()
 }

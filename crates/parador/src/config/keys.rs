@@ -8,10 +8,10 @@ use parador_config::keys::{self, Elsewhere, Key, Kind, Support};
 /// One after the other, all of them if it is empty.
 pub(super) fn list(pattern: &str) -> String {
     let mut text = String::new();
-    for key in keys::ALL.iter().filter(|key| wanted(key, pattern)) {
+    for key in keys::all().filter(|key| wanted(key, pattern)) {
         let default = key.default.map_or(String::new(), |default| format!(" [{default}]"));
         // Writing to a string does not fail.
-        let _ = writeln!(text, "{}={}{default}{}", key.pattern, values(key.kind), marks(key));
+        let _ = writeln!(text, "{}={}{default}{}", key.pattern, values(key.kind), marks(&key));
         let _ = writeln!(text, "    {}", key.doc);
         if let Some(support) = support(key.support) {
             let _ = writeln!(text, "    {support}");
@@ -42,7 +42,7 @@ fn marks(key: &Key) -> String {
 }
 
 fn wanted(key: &Key, pattern: &str) -> bool {
-    key.pattern.starts_with(pattern) || key.models.contains(&pattern) || fits(pattern, key.pattern)
+    key.pattern.starts_with(pattern) || key.models.contains(pattern) || fits(pattern, key.pattern)
 }
 
 /// Whether `text` has the form of `pattern`, in which `*` is any letters.
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn every_key_is_listed() {
         let count = |pattern| list(pattern).lines().filter(|line| !line.starts_with(' ')).count();
-        assert_eq!(count(""), keys::ALL.len());
+        assert_eq!(count(""), keys::all().count());
         assert_eq!(list("nothing"), "no key is like that\n");
     }
 

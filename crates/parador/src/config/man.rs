@@ -80,7 +80,7 @@ fn commands() -> String {
 fn models() -> String {
     let mut list = ".Bl -tag -width Ds\n".to_owned();
     for model in keys::MODELS.iter().filter(|model| is_native(model.name)) {
-        let fields = keys::ALL.iter().filter(|key| key.models.contains(&model.name) && is_own(key));
+        let fields = keys::all().filter(|key| key.models.contains(model.name) && is_own(key));
         let fields: Vec<_> = fields.filter_map(|key| key.pattern.strip_prefix("device.*.")).collect();
         let _ = write!(list, ".It Cm {}\n{}\n", escaped(model.name), sentence(model.doc));
         let _ = writeln!(list, "Keys:");
@@ -98,18 +98,18 @@ fn is_native(model: &str) -> bool {
 
 /// Whether Parador's own engine does something with `key`.
 fn is_own(key: &Key) -> bool {
-    let has_device = key.models.is_empty() || key.models.iter().any(|name| is_native(name));
+    let has_device = key.models.is_empty() || key.models.iter().any(is_native);
     has_device && key.support.matters()
 }
 
 fn own_keys() -> String {
     let mut text = String::new();
-    for group in keys::GROUPS {
-        let mut own = group.keys.iter().filter(|key| is_own(key)).peekable();
+    for (title, keys) in keys::groups() {
+        let mut own = keys.iter().filter(|key| is_own(key)).peekable();
         if own.peek().is_none() {
             continue;
         }
-        let _ = writeln!(text, ".Ss {}\n.Bl -tag -width Ds", group.title);
+        let _ = writeln!(text, ".Ss {title}\n.Bl -tag -width Ds");
         for key in own {
             item(&mut text, key);
             if key.support == Support::Runner {
@@ -143,8 +143,8 @@ fn other_keys() -> String {
         let support = support(model.support).unwrap_or_default();
         let _ = writeln!(text, "{}\n{}", sentence(model.doc), sentence(&capital(&support)));
     }
-    for key in keys::ALL.iter().filter(|key| !is_own(key)) {
-        item(&mut text, key);
+    for key in keys::all().filter(|key| !is_own(key)) {
+        item(&mut text, &key);
         if let Some(support) = support(key.support) {
             let _ = writeln!(text, "{}", sentence(&capital(&support)));
         }
@@ -173,7 +173,7 @@ fn item(text: &mut String, key: &Key) {
         text.truncate(end);
     }
     let values = match key.support {
-        Support::Only(words, _) if words.len() > 1 => words.join("|"),
+        Support::Only(words, _) if key.support.matters() => words.join("|"),
         _ => values(key.kind),
     };
     let _ = write!(text, "{word} Ns = Ns Ar {}", argument(&values));

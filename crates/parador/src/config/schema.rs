@@ -13,7 +13,7 @@ pub(super) fn text() -> String {
 
 fn schema() -> Value {
     let mut root = Node::default();
-    for key in keys::ALL.iter().filter(|key| !key.pattern.starts_with("device.")) {
+    for key in keys::all().filter(|key| !key.pattern.starts_with("device.")) {
         root.insert(key.pattern.split('.'), key);
     }
     let mut properties = root.properties();
@@ -130,9 +130,9 @@ fn device() -> Value {
 /// The table of the keys of a model.
 fn model_keys(model: &str) -> Value {
     let mut root = Node::default();
-    for key in keys::ALL {
+    for key in keys::all() {
         let Some(field) = key.pattern.strip_prefix("device.*.") else { continue };
-        if key.models.is_empty() || key.models.contains(&model) {
+        if key.models.is_empty() || key.models.contains(model) {
             root.insert(field.split('.'), key);
         }
     }
@@ -143,18 +143,18 @@ fn model_keys(model: &str) -> Value {
 }
 
 fn of_key(pattern: &str) -> Value {
-    keys::ALL.iter().find(|key| key.pattern == pattern).map_or(Value::Bool(true), leaf)
+    keys::all().find(|key| key.pattern == pattern).map_or(Value::Bool(true), |key| leaf(&key))
 }
 
 /// A place in the tables: keys there, and tables below.
 #[derive(Default)]
 struct Node {
-    keys: Vec<&'static Key>,
+    keys: Vec<Key>,
     below: BTreeMap<&'static str, Node>,
 }
 
 impl Node {
-    fn insert(&mut self, mut path: std::str::Split<'static, char>, key: &'static Key) {
+    fn insert(&mut self, mut path: std::str::Split<'static, char>, key: Key) {
         match path.next() {
             Some(part) => self.below.entry(part).or_default().insert(path, key),
             None => self.keys.push(key),
@@ -167,7 +167,7 @@ impl Node {
     }
 
     fn schema(&self) -> Value {
-        let mut forms: Vec<Value> = self.keys.iter().map(|key| leaf(key)).collect();
+        let mut forms: Vec<Value> = self.keys.iter().map(leaf).collect();
         if !self.below.is_empty() {
             let others = self.below.get("*").map_or(Value::Bool(false), Node::schema);
             forms.push(json!({
@@ -192,7 +192,7 @@ fn leaf(key: &Key) -> Value {
         // A small number counts MiB.
         Kind::Memory { max, .. } => vec![number(0, max), text(size)],
         Kind::Word(words) => {
-            let mut forms = vec![json!({ "enum": words }), text("%.*")];
+            let mut forms = vec![json!({ "enum": words.iter().collect::<Vec<_>>() }), text("%.*")];
             if words.iter().any(|word| word.parse::<u64>().is_ok()) {
                 forms.push(json!({ "type": "integer" }));
             }

@@ -37,7 +37,7 @@ fn manual_pages_format_without_a_warning() {
 fn the_manual_has_every_key() {
     let (text, _) =
         filtered("groff", &["-mdoc", "-Tascii", "-P-cbou"], &said(&["config", "man", "parador.conf"]));
-    for key in parador_config::keys::ALL {
+    for key in parador_config::keys::all() {
         let name = key.pattern.replace("device.*", "device.ID").replace("engine.*", "engine.SYSTEM");
         let name = name.replace(".*", ".N");
         assert!(text.contains(&format!(" {name}=")), "{name} is missing");

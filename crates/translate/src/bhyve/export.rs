@@ -270,7 +270,7 @@ impl Export<'_> {
 
 /// What the table has for a key that is not set.
 fn default(key: &str) -> &'static str {
-    keys::ALL.iter().find(|known| known.pattern == key).and_then(|known| known.default).unwrap_or("parador")
+    keys::all().find(|known| known.pattern == key).and_then(|known| known.default).unwrap_or("parador")
 }
 
 /// A size as bhyve reads it: `2G` for `2GiB`.

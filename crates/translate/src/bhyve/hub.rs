@@ -72,9 +72,7 @@ fn ours(model: &str, field: &str) -> bool {
         return false;
     }
     let key = format!("device.x.{field}");
-    keys::ALL
-        .iter()
-        .any(|known| known.matches(&key) && (known.models.is_empty() || known.models.contains(&model)))
+    keys::all().any(|known| known.matches(&key) && (known.models.is_empty() || known.models.contains(model)))
 }
 
 struct Hub<'a> {
@@ -103,7 +101,7 @@ impl Hub<'_> {
 
     fn machine(&mut self, path: &str, leaf: &Leaf, referred: &BTreeSet<String>) {
         let known = path == "lpc.com1.path"
-            || keys::ALL.iter().any(|known| known.matches(path))
+            || keys::all().any(|known| known.matches(path))
             || referred.contains(path)
             || path.starts_with("var.");
         if known {

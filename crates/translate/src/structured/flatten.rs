@@ -237,7 +237,7 @@ impl Flattener<'_> {
     /// A list, where the key takes one: its elements between commas.
     fn list(&mut self, path: &str, place: &Place, elements: &[Node]) {
         let lists = [Kind::Cpus, Kind::Descriptors];
-        let takes_lists = keys::ALL.iter().any(|key| lists.contains(&key.kind) && key.matches(path));
+        let takes_lists = keys::all().any(|key| lists.contains(&key.kind) && key.matches(path));
         let words: Option<Vec<&str>> = elements.iter().map(Node::scalar).collect();
         match words {
             Some(words) if takes_lists && !words.is_empty() => {

@@ -126,7 +126,7 @@ impl Page {
 
 /// Where `key` comes among those that are not of devices: in the order of the table.
 fn rank(key: &str) -> usize {
-    keys::ALL.iter().position(|known| known.matches(key)).unwrap_or(usize::MAX)
+    keys::all().position(|known| known.matches(key)).unwrap_or(usize::MAX)
 }
 
 fn children<'a>(tree: &'a Tree, head: &'a str) -> impl Iterator<Item = &'a str> {
@@ -283,7 +283,7 @@ fn typed(key: &str, value: &str) -> Item {
         Kind::Int { .. } | Kind::Size { .. } | Kind::Memory { .. } => number,
         kind => truth && kind == Kind::Bool,
     };
-    if (number || truth) && keys::ALL.iter().any(|known| fits(known.kind) && known.matches(key)) {
+    if (number || truth) && keys::all().any(|known| fits(known.kind) && known.matches(key)) {
         Item::Bare(value.to_owned())
     } else {
         Item::Text(value.to_owned())

@@ -88,7 +88,7 @@ pub(crate) fn value(kind: Kind) -> BoxedStrategy<String> {
                 .boxed()
         }
         Kind::Text { max } => text(max),
-        Kind::Word(words) => select(words).prop_map(str::to_owned).boxed(),
+        Kind::Word(words) => select(words.iter().collect::<Vec<_>>()).prop_map(str::to_owned).boxed(),
         Kind::Mac => any::<[u8; 5]>()
             .prop_map(|[a, b, c, d, e]| format!("52:{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}"))
             .boxed(),
@@ -133,10 +133,9 @@ fn perhaps(subset: &Subset, key: &Key, model: Option<&str>) -> BoxedStrategy<Opt
 
 /// The keys that are not of a device.
 fn machine(subset: &Subset) -> BoxedStrategy<Vec<(String, String)>> {
-    let keys: Vec<_> = keys::ALL
-        .iter()
+    let keys: Vec<_> = keys::all()
         .filter(|key| !key.pattern.starts_with("device."))
-        .map(|key| perhaps(subset, key, None).prop_map(move |value| (key.pattern.replace('*', "0"), value)))
+        .map(|key| perhaps(subset, &key, None).prop_map(move |value| (key.pattern.replace('*', "0"), value)))
         .collect();
     keys.prop_map(|keys| keys.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()).boxed()
 }
@@ -145,11 +144,10 @@ fn machine(subset: &Subset) -> BoxedStrategy<Vec<(String, String)>> {
 type Device = (&'static str, Vec<(String, String)>, String);
 
 fn device(subset: Subset, model: &'static str) -> BoxedStrategy<Device> {
-    let keys: Vec<_> = keys::ALL
-        .iter()
+    let keys: Vec<_> = keys::all()
         .filter_map(|key| key.pattern.strip_prefix("device.*.").map(|rest| (key, rest.replace('*', "0"))))
-        .filter(|(key, rest)| rest != "model" && (key.models.is_empty() || key.models.contains(&model)))
-        .map(|(key, rest)| perhaps(&subset, key, Some(model)).prop_map(move |value| (rest.clone(), value)))
+        .filter(|(key, rest)| rest != "model" && (key.models.is_empty() || key.models.contains(model)))
+        .map(|(key, rest)| perhaps(&subset, &key, Some(model)).prop_map(move |value| (rest.clone(), value)))
         .collect();
     (keys, "[a-z][a-z0-9_-]{0,6}")
         .prop_map(move |(keys, id)| {

@@ -175,8 +175,7 @@ impl Import {
                 let value = bag.peek(row.property).and_then(|theirs| row.form.import(&theirs));
                 if let Some(value) = value {
                     bag.take(row.property);
-                    let default =
-                        keys::ALL.iter().find(|key| key.pattern == row.key).and_then(|key| key.default);
+                    let default = keys::all().find(|key| key.pattern == row.key).and_then(|key| key.default);
                     if matches!(row.form, Form::Words(_)) && default == Some(value.as_str()) {
                         continue;
                     }
