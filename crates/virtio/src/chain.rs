@@ -20,18 +20,31 @@ pub struct Chain {
     /// Bytes; both together are less than 2^32.
     pub(crate) readable_len: u32,
     pub(crate) writable_len: u32,
+    /// Guest addresses and lengths of what the device writes, if writes are logged.
+    pub(crate) logged: Vec<(u64, u32)>,
+    /// Whether another process had taken it before.
+    pub(crate) recovered: bool,
 }
 
 impl Chain {
     /// Storage for a chain of a queue.
     pub(crate) fn empty(map: &Map) -> Self {
-        Self { head: 0, segments: Segments::new(map), readable: 0, readable_len: 0, writable_len: 0 }
+        Self {
+            head: 0,
+            segments: Segments::new(map),
+            readable: 0,
+            readable_len: 0,
+            writable_len: 0,
+            logged: Vec::new(),
+            recovered: false,
+        }
     }
 
     pub(crate) fn clear(&mut self) {
-        let Self { head, segments, readable, readable_len, writable_len } = self;
+        let Self { head, segments, readable, readable_len, writable_len, logged, recovered } = self;
         segments.clear();
-        (*head, *readable) = (0, 0);
+        logged.clear();
+        (*head, *readable, *recovered) = (0, 0, false);
         (*readable_len, *writable_len) = (0, 0);
     }
 

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use vm_memory::{FileOffset, MmapRegion};
 
+use crate::memory::lands;
+
 /// Bytes of guest memory that one bit stands for.
 const PAGE: u64 = 4096;
 
@@ -41,6 +43,9 @@ impl DirtyLog {
         let Some(last) = start.checked_add(len.max(1) - 1) else { return false };
         let (first, last) = (start / PAGE, last / PAGE);
         let known = self.mapping.size() as u64 * 8;
+        if !lands() {
+            return true;
+        }
         for page in first..(last + 1).min(known) {
             let byte = self.mapping.as_ptr().wrapping_add((page / 8) as usize);
             // SAFETY: `page` is below `known`, so the byte is inside the mapping, which lives as long

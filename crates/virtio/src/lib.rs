@@ -64,8 +64,10 @@
 pub mod ids;
 
 mod chain;
+mod descriptors;
 mod device;
 mod dirty;
+mod error;
 mod inflight;
 mod interrupt;
 mod log_limit;
@@ -83,10 +85,11 @@ pub use device::{
     SharedRegion, VirtioDevice,
 };
 pub use dirty::{Dirty, DirtyLog};
+pub use error::RingError;
 pub use inflight::{Inflight, InflightRegion};
 pub use interrupt::Interrupt;
 pub use log_limit::LogLimit;
-pub use queue::{Queue, RingError};
+pub use queue::Queue;
 pub use vm_memory::{ByteValued, GuestAddress};
 pub use vmm_sys_util::eventfd::EventFd;
 pub use worker::{Lane, QueueHandler};

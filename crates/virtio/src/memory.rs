@@ -9,11 +9,12 @@
     reason = "guest memory is shared with the guest, so it is only reached by raw pointer"
 )]
 
+use std::any::Any;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
+use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress, MmapRegion};
 
 use crate::GuestMemory;
 
@@ -108,7 +109,8 @@ impl Map {
         let wanted = u64::try_from(len).ok()?;
         let (base, got) = self.piece(addr, wanted)?;
         let aligned = addr.is_multiple_of(align as u64) && base.addr().is_multiple_of(align);
-        (got == wanted && aligned).then(|| Area { base, len, _memory: Arc::clone(&self.memory) })
+        let owner: Arc<dyn Any + Send + Sync> = Arc::clone(&self.memory) as _;
+        (got == wanted && aligned).then_some(Area { base, len, _owner: owner })
     }
 
     /// Appends the `len` bytes at `addr`, not none, to `segments`, split where regions meet. `None`
@@ -178,44 +180,90 @@ impl Table<'_> {
     }
 }
 
-/// A part of a ring: host memory whose fields both sides read and write at once.
+/// Memory whose fields both sides read and write at once: a part of a ring, or what is written down
+/// about one for another process.
 pub(crate) struct Area {
     base: *mut u8,
     len: usize,
-    _memory: Arc<GuestMemory>,
+    _owner: Arc<dyn Any + Send + Sync>,
 }
 
-// SAFETY: the memory behind `base` is kept mapped by `_memory` and only reached by atomics.
+// SAFETY: the memory behind `base` is kept mapped by `_owner` and only reached by atomics.
 unsafe impl Send for Area {}
 
 impl Area {
+    /// The `len` bytes from `offset` of a mapping; `None` unless they are in it.
+    pub(crate) fn of_mapping(mapping: &Arc<MmapRegion>, offset: usize, len: usize) -> Option<Self> {
+        (offset.checked_add(len)? <= mapping.size()).then(|| Self {
+            base: mapping.as_ptr().wrapping_add(offset),
+            len,
+            _owner: Arc::clone(mapping) as _,
+        })
+    }
+
     /// Host address of the field of `T` at `offset` bytes.
     fn field<T>(&self, offset: usize) -> *mut T {
         let field = self.base.wrapping_add(offset).cast::<T>();
-        assert!(offset + size_of::<T>() <= self.len && field.is_aligned(), "a ring field is inside its area");
+        assert!(offset + size_of::<T>() <= self.len && field.is_aligned(), "a field is inside its area");
         field
     }
 
+    pub(crate) fn load_u8(&self, offset: usize) -> u8 {
+        // SAFETY: `field` checked bounds and alignment, and `_owner` keeps the area mapped.
+        unsafe { AtomicU8::from_ptr(self.field(offset)) }.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn store_u8(&self, offset: usize, value: u8) {
+        if !lands() {
+            return;
+        }
+        // SAFETY: as in `load_u8`.
+        unsafe { AtomicU8::from_ptr(self.field(offset)) }.store(value, Ordering::Release);
+    }
+
     pub(crate) fn load_u16(&self, offset: usize, order: Ordering) -> u16 {
-        // SAFETY: `field` checked bounds and alignment, and `_memory` keeps the area mapped.
+        // SAFETY: as in `load_u8`.
         u16::from_le(unsafe { AtomicU16::from_ptr(self.field(offset)) }.load(order))
     }
 
     pub(crate) fn store_u16(&self, offset: usize, value: u16, order: Ordering) {
-        // SAFETY: as in `load_u16`.
+        if !lands() {
+            return;
+        }
+        // SAFETY: as in `load_u8`.
         unsafe { AtomicU16::from_ptr(self.field(offset)) }.store(value.to_le(), order);
     }
 
     pub(crate) fn store_u32(&self, offset: usize, value: u32) {
-        // SAFETY: as in `load_u16`.
+        if !lands() {
+            return;
+        }
+        // SAFETY: as in `load_u8`.
         unsafe { AtomicU32::from_ptr(self.field(offset)) }.store(value.to_le(), Ordering::Relaxed);
     }
 
     pub(crate) fn load_u64(&self, offset: usize) -> u64 {
-        // SAFETY: as in `load_u16`.
+        // SAFETY: as in `load_u8`.
         u64::from_le(unsafe { AtomicU64::from_ptr(self.field(offset)) }.load(Ordering::Relaxed))
     }
+
+    pub(crate) fn store_u64(&self, offset: usize, value: u64) {
+        if !lands() {
+            return;
+        }
+        // SAFETY: as in `load_u8`.
+        unsafe { AtomicU64::from_ptr(self.field(offset)) }.store(value.to_le(), Ordering::Release);
+    }
 }
+
+/// Whether a write to shared memory takes place. It does, but for tests of what happens when a
+/// process ends.
+#[cfg(not(feature = "testing"))]
+pub(crate) const fn lands() -> bool {
+    true
+}
+#[cfg(feature = "testing")]
+pub(crate) use crate::testing::lands;
 
 /// The segments of one chain, with the memory they point into.
 pub(crate) struct Segments {

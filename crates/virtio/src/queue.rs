@@ -2,18 +2,14 @@
 
 use std::sync::atomic::{Ordering, fence};
 
+use crate::descriptors::{DESCRIPTOR, Descriptors};
 use crate::ids::{VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC};
+use crate::inflight::Journal;
 use crate::memory::{Area, Map};
-use crate::{Chain, Interrupt, QueueSetup, QueueState};
+use crate::{Chain, Dirty, Interrupt, QueueSetup, QueueState, RingError};
 
 /// The largest split ring (virtio 1.3 §2.7).
 const MAX_SIZE: u16 = 32768;
-/// Bytes of a descriptor (virtio 1.3 §2.7.5).
-const DESCRIPTOR: u32 = 16;
-/// Descriptor flags (virtio 1.3 §2.7.5).
-const DESC_NEXT: u16 = 1;
-const DESC_WRITE: u16 = 2;
-const DESC_INDIRECT: u16 = 4;
 /// Available flag: the driver wants no interrupts (virtio 1.3 §2.7.6).
 const AVAIL_NO_INTERRUPT: u16 = 1;
 /// Used flag: the device wants no kicks (virtio 1.3 §2.7.8).
@@ -26,64 +22,11 @@ const RING: usize = 4;
 /// chains it can must not make a queue hold on to the square of its size.
 const POOLED_SEGMENTS: usize = 256;
 
-/// What is wrong with a ring. The first error latches the queue: every later pop repeats it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RingError {
-    /// Size not a power of two up to 32768, an area not aligned, or one outside guest memory.
-    #[error("queue areas are not aligned or not in guest memory")]
-    Layout,
-    /// The available index is more than the ring's size ahead of what the device took.
-    #[error("the available index jumped by more than the queue size")]
-    AvailableIndex,
-    /// A chain starts at a descriptor beyond the table.
-    #[error("a head is not below the queue size")]
-    Head,
-    /// A chain was made available again before the device gave it back.
-    #[error("a head is in flight already")]
-    HeadInFlight,
-    /// A descriptor continues at one beyond its table.
-    #[error("a descriptor's next is not below the size of its table")]
-    Next,
-    /// A chain has more descriptors than the queue (virtio 1.3 §2.7.5.2): it may be a loop.
-    #[error("a chain is longer than the queue size")]
-    ChainLength,
-    /// An indirect descriptor, but `VIRTIO_F_INDIRECT_DESC` was not accepted.
-    #[error("an indirect descriptor without the feature")]
-    IndirectFeature,
-    /// An indirect table whose length is zero, not a multiple of 16 bytes, or that of more than
-    /// 65535 descriptors.
-    #[error("an indirect table of a bad length")]
-    IndirectLength,
-    /// An indirect descriptor inside an indirect table.
-    #[error("an indirect table in an indirect table")]
-    IndirectNested,
-    /// A descriptor both indirect and continued.
-    #[error("an indirect descriptor with a next")]
-    IndirectNext,
-    /// A buffer or an indirect table that is not, or not all, in guest memory.
-    #[error("a descriptor points outside guest memory")]
-    Address,
-    /// A buffer of no bytes. No driver sends one, and QEMU refuses it too.
-    #[error("a buffer of no bytes")]
-    EmptyBuffer,
-    /// A buffer for the device to read after one for it to write (virtio 1.3 §2.7.4.2).
-    #[error("a readable buffer after a writable one")]
-    ReadableAfterWritable,
-    /// A chain of 2^32 bytes or more: its used length could not be told.
-    #[error("a chain of 2^32 bytes or more")]
-    ChainBytes,
-    /// For a handler: a well-formed chain that its device can neither serve nor answer.
-    #[error("a request that cannot be answered")]
-    Request,
-}
-
 /// A ring at work: chains come out of it in order and go back in any order.
 ///
 /// Belongs to one thread. Nothing in it allocates once each descriptor chain's storage has been used.
 pub struct Queue {
-    map: Map,
-    descriptors: Area,
+    descriptors: Descriptors,
     available: Area,
     used: Area,
     features: u64,
@@ -106,6 +49,12 @@ pub struct Queue {
     wants_kicks: bool,
     call: Interrupt,
     latched: Option<RingError>,
+    /// Where requests in flight are written down.
+    journal: Option<Journal>,
+    /// Heads that were in flight when another process ended: the last one comes out first, and all
+    /// of them before anything new.
+    recovered: Vec<u16>,
+    dirty: Option<Dirty>,
 }
 
 /// How the last pop of a turn went.
@@ -127,19 +76,13 @@ pub(crate) enum Turn {
     Wait,
 }
 
-/// A descriptor, read once.
-struct Descriptor {
-    addr: u64,
-    len: u32,
-    flags: u16,
-    next: u16,
-}
-
 impl Queue {
-    /// Checks the layout against guest memory and takes the ring at `setup.resume`.
+    /// Checks the layout against guest memory and takes the ring at `setup.resume`, or where the
+    /// requests left off that `setup.inflight` has.
     ///
     /// # Errors
     /// [`RingError::Layout`]: size, alignment or place of an area; each has to lie in one region.
+    /// [`RingError::Inflight`]: the region is unfit or inconsistent.
     pub fn new(setup: &QueueSetup) -> Result<Queue, RingError> {
         let layout = &setup.layout;
         let size = layout.size;
@@ -152,15 +95,27 @@ impl Queue {
         // The two rings end in an event index each (virtio 1.3 §2.7.6, §2.7.8), which is there
         // whether or not the feature is.
         let used = area(layout.used, RING + 8 * entries + 2, 4)?;
+        let available = area(layout.available, RING + 2 * entries + 2, 2)?;
+        let table = area(layout.descriptors, DESCRIPTOR as usize * entries, 16)?;
         let next_used = used.load_u16(INDEX, Ordering::Relaxed);
-        Ok(Queue {
-            descriptors: area(layout.descriptors, DESCRIPTOR as usize * entries, 16)?,
-            available: area(layout.available, RING + 2 * entries + 2, 2)?,
+        let open = |inflight| Journal::open(inflight, size, next_used);
+        let (journal, recovered) = setup.inflight.as_ref().map(open).transpose()?.unzip();
+        let recovered: Vec<u16> = recovered.unwrap_or_default();
+        let next_available = match recovered.len() {
+            0 => setup.resume.next_available,
+            // What was taken is what was given back and what was not: there are no more than `size`.
+            count => next_used.wrapping_add(count as u16),
+        };
+        let has = |feature| setup.features & feature != 0;
+        let (indirect, logs) = (has(VIRTIO_F_INDIRECT_DESC), setup.dirty.is_some());
+        let queue = Queue {
+            descriptors: Descriptors { map, table, size, indirect, logs },
+            available,
             used,
             features: setup.features,
             size,
-            next_available: setup.resume.next_available,
-            seen_available: setup.resume.next_available,
+            next_available,
+            seen_available: next_available,
             next_used,
             published: next_used,
             in_flight: vec![0; entries.div_ceil(64)].into(),
@@ -170,8 +125,13 @@ impl Queue {
             wants_kicks: true,
             call: setup.call.clone(),
             latched: None,
-            map,
-        })
+            journal,
+            recovered,
+            dirty: setup.dirty.clone(),
+        };
+        // Somebody before us may have ended between a write and its mark.
+        queue.mark_used(0, RING + 8 * entries + 2);
+        Ok(queue)
     }
 
     /// Takes the next chain; `None` when the ring is empty or this turn's budget is spent
@@ -197,7 +157,14 @@ impl Queue {
     /// Gives back the chain popped last, as if it had not been popped: for a device that finds it
     /// has nothing to put in it yet, or not enough of them. Several are undone last one first.
     pub fn undo_pop(&mut self, chain: Chain) {
-        self.next_available = self.next_available.wrapping_sub(1);
+        if chain.recovered {
+            self.recovered.push(chain.head);
+        } else {
+            self.next_available = self.next_available.wrapping_sub(1);
+            if let Some(journal) = &mut self.journal {
+                journal.undone(chain.head);
+            }
+        }
         self.budget = self.size.min(self.budget + 1);
         self.recycle(chain);
     }
@@ -209,6 +176,9 @@ impl Queue {
         self.used.store_u32(entry, u32::from(chain.head));
         self.used.store_u32(entry + 4, written);
         self.next_used = self.next_used.wrapping_add(1);
+        if let Some(journal) = &mut self.journal {
+            journal.pushed(chain.head);
+        }
         self.recycle(chain);
     }
 
@@ -220,8 +190,13 @@ impl Queue {
             return;
         }
         self.published = new;
+        self.mark_entries(old, new);
         // Release: whoever sees the index sees the entries, and the data written before them.
         self.used.store_u16(INDEX, new, Ordering::Release);
+        self.mark_used(INDEX, 2);
+        if let Some(journal) = &mut self.journal {
+            journal.published(new);
+        }
         // Either the driver sees the new index when it has set its event, or we see its event
         // (virtio 1.3 §2.7.8.2): that takes a full barrier on both sides.
         fence(Ordering::SeqCst);
@@ -254,6 +229,11 @@ impl Queue {
         QueueState { next_available: self.next_available }
     }
 
+    /// Something that changes whenever chains were taken or given back.
+    pub(crate) fn progress(&self) -> (u16, u16) {
+        (self.next_available, self.next_used)
+    }
+
     /// Starts a turn: a fresh budget, and no kicks until it is over.
     pub(crate) fn begin_turn(&mut self) {
         self.budget = self.size;
@@ -261,6 +241,7 @@ impl Queue {
         // With event indices the driver stays quiet by itself: it has passed the one it kicked for.
         if self.wants_kicks && !self.has(VIRTIO_F_EVENT_IDX) {
             self.used.store_u16(FLAGS, USED_NO_NOTIFY, Ordering::Relaxed);
+            self.mark_used(FLAGS, 2);
         }
         self.wants_kicks = false;
     }
@@ -296,12 +277,12 @@ impl Queue {
 
     /// Asks for a kick when the driver makes entry `index` available.
     fn ask_for_kick(&mut self, index: u16) {
-        if self.has(VIRTIO_F_EVENT_IDX) {
-            let event = RING + 8 * usize::from(self.size);
-            self.used.store_u16(event, index, Ordering::Relaxed);
-        } else {
-            self.used.store_u16(FLAGS, 0, Ordering::Relaxed);
-        }
+        let (field, value) = match self.has(VIRTIO_F_EVENT_IDX) {
+            true => (RING + 8 * usize::from(self.size), index),
+            false => (FLAGS, 0),
+        };
+        self.used.store_u16(field, value, Ordering::Relaxed);
+        self.mark_used(field, 2);
         self.wants_kicks = true;
         // Pairs with the driver's barrier between its index and its look at what we just wrote.
         fence(Ordering::SeqCst);
@@ -327,7 +308,8 @@ impl Queue {
     }
 
     fn take_chain(&mut self, within_budget: bool) -> Result<Option<Chain>, RingError> {
-        if self.seen_available == self.next_available && self.available_index()? == self.next_available {
+        let recovered = self.recovered.last().copied();
+        if recovered.is_none() && !self.has_available()? {
             self.last_pop = Pop::Empty;
             return Ok(None);
         }
@@ -336,7 +318,7 @@ impl Queue {
             return Ok(None);
         }
         let slot = usize::from(self.next_available & (self.size - 1));
-        let head = self.available.load_u16(RING + 2 * slot, Ordering::Relaxed);
+        let head = recovered.unwrap_or_else(|| self.available.load_u16(RING + 2 * slot, Ordering::Relaxed));
         if head >= self.size {
             return Err(RingError::Head);
         }
@@ -344,11 +326,19 @@ impl Queue {
         if self.in_flight[word] & bit != 0 {
             return Err(RingError::HeadInFlight);
         }
-        let mut chain = self.pool.pop().unwrap_or_else(|| Chain::empty(&self.map));
+        let mut chain = self.pool.pop().unwrap_or_else(|| Chain::empty(&self.descriptors.map));
         chain.head = head;
-        self.walk(&mut chain)?;
+        chain.recovered = recovered.is_some();
+        self.descriptors.follow(&mut chain)?;
         self.in_flight[word] |= bit;
-        self.next_available = self.next_available.wrapping_add(1);
+        if chain.recovered {
+            self.recovered.pop();
+        } else {
+            if let Some(journal) = &mut self.journal {
+                journal.taken(head);
+            }
+            self.next_available = self.next_available.wrapping_add(1);
+        }
         self.budget = self.budget.saturating_sub(1);
         if self.last_pop != Pop::OverBudget {
             self.last_pop = Pop::Chain;
@@ -356,87 +346,30 @@ impl Queue {
         Ok(Some(chain))
     }
 
-    /// Follows the descriptors from `chain.head` and fills in the rest of `chain`.
-    fn walk(&self, chain: &mut Chain) -> Result<(), RingError> {
-        let mut next = chain.head;
-        let mut left = self.size;
-        loop {
-            left = left.checked_sub(1).ok_or(RingError::ChainLength)?;
-            let descriptor = self.descriptor(next);
-            let has_next = descriptor.flags & DESC_NEXT != 0;
-            if descriptor.flags & DESC_INDIRECT != 0 {
-                if !self.has(VIRTIO_F_INDIRECT_DESC) {
-                    return Err(RingError::IndirectFeature);
-                }
-                if has_next {
-                    return Err(RingError::IndirectNext);
-                }
-                // The descriptor of the table is none of the chain's buffers.
-                return self.walk_indirect(chain, &descriptor, left + 1);
-            }
-            self.add(chain, &descriptor)?;
-            if !has_next {
-                return Ok(());
-            }
-            next = descriptor.next;
-            if next >= self.size {
-                return Err(RingError::Next);
-            }
+    fn has_available(&mut self) -> Result<bool, RingError> {
+        Ok(self.seen_available != self.next_available || self.available_index()? != self.next_available)
+    }
+
+    /// Marks the pages of used entries `from` up to `to`, which are written.
+    fn mark_entries(&self, from: u16, to: u16) {
+        if self.dirty.is_none() {
+            return;
+        }
+        let (count, slot) = (to.wrapping_sub(from), from & (self.size - 1));
+        match self.size - slot >= count {
+            true => self.mark_used(RING + 8 * usize::from(slot), 8 * usize::from(count)),
+            false => self.mark_used(RING, 8 * usize::from(self.size)),
         }
     }
 
-    /// Follows the descriptors of an indirect table, at most `left` of them.
-    fn walk_indirect(&self, chain: &mut Chain, table: &Descriptor, mut left: u16) -> Result<(), RingError> {
-        let entries = u16::try_from(table.len / DESCRIPTOR).map_err(|_| RingError::IndirectLength)?;
-        if entries == 0 || !table.len.is_multiple_of(DESCRIPTOR) {
-            return Err(RingError::IndirectLength);
+    /// Marks the pages of `len` bytes, `offset` bytes into the used ring. After they were written:
+    /// whoever copies the pages takes the mark first.
+    fn mark_used(&self, offset: usize, len: usize) {
+        if let Some(Dirty { log, used_ring: Some(start) }) = &self.dirty
+            && let Some(start) = start.checked_add(offset as u64)
+        {
+            log.mark(start, len as u64);
         }
-        let table = self.map.table(table.addr, table.len).ok_or(RingError::Address)?;
-        let mut next = 0;
-        loop {
-            left = left.checked_sub(1).ok_or(RingError::ChainLength)?;
-            let bytes = table.read(next).ok_or(RingError::Address)?;
-            let descriptor = Descriptor::parse(u128::from_le_bytes(bytes));
-            if descriptor.flags & DESC_INDIRECT != 0 {
-                return Err(RingError::IndirectNested);
-            }
-            self.add(chain, &descriptor)?;
-            if descriptor.flags & DESC_NEXT == 0 {
-                return Ok(());
-            }
-            next = descriptor.next;
-            if next >= entries {
-                return Err(RingError::Next);
-            }
-        }
-    }
-
-    /// Adds a descriptor's buffer to a chain.
-    fn add(&self, chain: &mut Chain, descriptor: &Descriptor) -> Result<(), RingError> {
-        let len = descriptor.len;
-        if len == 0 {
-            return Err(RingError::EmptyBuffer);
-        }
-        let writable = descriptor.flags & DESC_WRITE != 0;
-        if !writable && chain.writable_len > 0 {
-            return Err(RingError::ReadableAfterWritable);
-        }
-        // The sum of the two before was checked here.
-        (chain.readable_len + chain.writable_len).checked_add(len).ok_or(RingError::ChainBytes)?;
-        self.map.append(&mut chain.segments, descriptor.addr, len).ok_or(RingError::Address)?;
-        if writable {
-            chain.writable_len += len;
-        } else {
-            chain.readable_len += len;
-            chain.readable = chain.segments.as_slice().len();
-        }
-        Ok(())
-    }
-
-    fn descriptor(&self, index: u16) -> Descriptor {
-        let offset = DESCRIPTOR as usize * usize::from(index);
-        let (low, high) = (self.descriptors.load_u64(offset), self.descriptors.load_u64(offset + 8));
-        Descriptor::parse(u128::from(high) << 64 | u128::from(low))
     }
 
     /// Takes back the storage of a chain of this queue.
@@ -444,18 +377,15 @@ impl Queue {
         let (word, bit) = (usize::from(chain.head / 64), 1 << (chain.head % 64));
         let flags = self.in_flight.get_mut(word).filter(|flags| **flags & bit != 0);
         *flags.expect("a chain goes back to the queue it came from") &= !bit;
+        if let Some(dirty) = &self.dirty {
+            for &(addr, len) in &chain.logged {
+                dirty.log.mark(addr, u64::from(len));
+            }
+        }
         if chain.segments.capacity() <= POOLED_SEGMENTS {
             chain.clear();
             self.pool.push(chain);
         }
-    }
-}
-
-impl Descriptor {
-    /// Takes a descriptor apart: le64 addr, le32 len, le16 flags, le16 next (virtio 1.3 §2.7.5).
-    fn parse(raw: u128) -> Self {
-        let [low, high] = [raw as u64, (raw >> 64) as u64];
-        Self { addr: low, len: high as u32, flags: (high >> 32) as u16, next: (high >> 48) as u16 }
     }
 }
 

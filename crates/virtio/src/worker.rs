@@ -3,7 +3,8 @@
 //! The wait is an edge-triggered epoll of the kick, the stop descriptor and the handler's wake
 //! descriptor. An eventfd that is never read fires once per write, and once when it is registered
 //! with a count, so a kick costs no read and none is lost. The obligation that brings, to look
-//! again after having asked for the next kick, is met by [`Queue::end_turn`].
+//! again after having asked for the next kick, is met by [`Queue::end_turn`]. A driver that does not
+//! kick has a timer in its place.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -12,9 +13,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
+use vmm_sys_util::timerfd::TimerFd;
 
 use crate::queue::Turn;
 use crate::{Interrupt, LogLimit, Queue, QueueSetup, QueueState, RingError, signals};
@@ -42,7 +45,17 @@ pub trait QueueHandler: Send + 'static {
     fn drain(&mut self, _queue: &mut Queue) -> Result<(), RingError> {
         Ok(())
     }
+
+    /// As [`QueueHandler::drain`], but chains whose work can be given up are dropped instead:
+    /// [`QueueSetup::inflight`] has them for whoever goes on. None may be worked on afterwards.
+    fn abandon(&mut self, queue: &mut Queue) -> Result<(), RingError> {
+        self.drain(queue)
+    }
 }
+
+/// How long a ring without kicks is left alone: after a turn with work, and at most, when one turn
+/// after the other finds none.
+const PAUSE: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(1));
 
 /// A queue's handler, at rest in the device or at work on its thread.
 ///
@@ -82,7 +95,19 @@ impl<H: QueueHandler> Lane<H> {
     /// # Panics
     /// The handler panicked on its thread (in a build that unwinds): the panic goes on here.
     pub fn stop(&mut self) -> Option<QueueState> {
-        match self.worker.take()?.stop() {
+        self.end(How::Drain)
+    }
+
+    /// As [`Lane::stop`], but what can be given up is: see [`QueueHandler::abandon`].
+    ///
+    /// # Panics
+    /// As [`Lane::stop`].
+    pub fn abandon(&mut self) -> Option<QueueState> {
+        self.end(How::Abandon)
+    }
+
+    fn end(&mut self, how: How) -> Option<QueueState> {
+        match self.worker.take()?.stop(how) {
             Ok((handler, state)) => {
                 self.rest = Some(handler);
                 Some(state)
@@ -107,7 +132,7 @@ impl<H> Drop for Lane<H> {
     fn drop(&mut self) {
         if let Some(worker) = self.worker.take() {
             // A handler's panic was reported by its thread; another one from here could abort.
-            drop(worker.stop());
+            drop(worker.stop(How::Drain));
         }
     }
 }
@@ -118,14 +143,23 @@ struct Worker<H> {
     thread: JoinHandle<(H, QueueState)>,
 }
 
-/// Asks a thread to stop: the flag says so between turns, the descriptor ends its wait.
+/// Asks a thread to stop: the first flag says so between turns, the descriptor ends its wait.
 struct Stop {
     asked: AtomicBool,
+    abandon: AtomicBool,
     fd: EventFd,
 }
 
+/// What becomes of the requests of a queue that stops.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Drain,
+    Abandon,
+}
+
 impl<H> Worker<H> {
-    fn stop(self) -> thread::Result<(H, QueueState)> {
+    fn stop(self, how: How) -> thread::Result<(H, QueueState)> {
+        self.stop.abandon.store(how == How::Abandon, Ordering::Relaxed);
         self.stop.asked.store(true, Ordering::Release);
         // Written once in the life of this descriptor, so it can neither block nor overflow.
         drop(self.stop.fd.write(1));
@@ -137,7 +171,8 @@ impl<H: QueueHandler> Worker<H> {
     /// Starts a thread, or gives the handler back.
     fn spawn(name: &str, setup: QueueSetup, handler: H) -> Result<Self, (io::Error, H)> {
         let (give, take) = mpsc::sync_channel::<Job<H>>(1);
-        let prepared = prepare(&setup, &handler).and_then(|(queue, wait, stop)| {
+        let prepared = prepare(&setup, &handler).and_then(|(queue, wait)| {
+            let stop = Arc::clone(&wait.stop);
             // A thread's name has no NUL in it, whatever the caller's configuration says.
             let thread = thread::Builder::new().name(name.replace('\0', ""));
             // The handler follows only when the thread exists: a refused spawn would drop it.
@@ -149,7 +184,7 @@ impl<H: QueueHandler> Worker<H> {
             Err(error) => Err((error, handler)),
             Ok((queue, wait, stop, thread)) => {
                 let QueueSetup { index, kick, error, .. } = setup;
-                let job = Job { index, queue, handler, wait, stop: Arc::clone(&stop), error, _kick: kick };
+                let job = Job { index, queue, handler, wait, error, _kick: kick };
                 give.send(job).map_err(|_| ()).expect("the thread waits for its job");
                 Ok(Self { stop, thread })
             }
@@ -158,18 +193,49 @@ impl<H: QueueHandler> Worker<H> {
 }
 
 /// Checks the ring and collects what the thread waits for.
-fn prepare(setup: &QueueSetup, handler: &impl QueueHandler) -> io::Result<(Queue, Epoll, Arc<Stop>)> {
+fn prepare(setup: &QueueSetup, handler: &impl QueueHandler) -> io::Result<(Queue, Wait)> {
     let queue = Queue::new(setup).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-    let stop = Stop { asked: AtomicBool::new(false), fd: EventFd::new(EFD_CLOEXEC)? };
-    let wait = Epoll::new()?;
+    let stop = Stop {
+        asked: AtomicBool::new(false),
+        abandon: AtomicBool::new(false),
+        fd: EventFd::new(EFD_CLOEXEC)?,
+    };
+    let (epoll, timer) = (Epoll::new()?, setup.kick.is_none().then(TimerFd::new).transpose()?);
     let event = EpollEvent::new(EventSet::IN | EventSet::EDGE_TRIGGERED, 0);
+    let kick = setup.kick.as_ref().map(AsRawFd::as_raw_fd).or(timer.as_ref().map(AsRawFd::as_raw_fd));
     let wake = handler.wake().map(|fd| fd.as_raw_fd());
-    for fd in
-        [setup.kick.as_ref().map(AsRawFd::as_raw_fd), Some(stop.fd.as_raw_fd()), wake].into_iter().flatten()
-    {
-        wait.ctl(ControlOperation::Add, fd, event)?;
+    for fd in [kick, Some(stop.fd.as_raw_fd()), wake].into_iter().flatten() {
+        epoll.ctl(ControlOperation::Add, fd, event)?;
     }
-    Ok((queue, wait, Arc::new(stop)))
+    Ok((queue, Wait { epoll, timer, pause: PAUSE.0, stop: Arc::new(stop) }))
+}
+
+/// What a queue's thread waits for.
+struct Wait {
+    epoll: Epoll,
+    /// For a driver that does not kick, and how long to leave it alone.
+    timer: Option<TimerFd>,
+    pause: Duration,
+    stop: Arc<Stop>,
+}
+
+impl Wait {
+    /// Waits, after a turn that found work or not. Whatever fires, a turn looks at everything; an
+    /// interrupted wait is one turn more.
+    fn sleep(&mut self, worked: bool) {
+        let mut timeout_ms = -1;
+        if let Some(timer) = &mut self.timer {
+            self.pause = if worked { PAUSE.0 } else { PAUSE.1.min(self.pause * 2) };
+            // Should it fail, the timeout is there.
+            let _ = timer.reset(self.pause, None);
+            timeout_ms = 1;
+        }
+        drop(self.epoll.wait(timeout_ms, &mut [EpollEvent::default()]));
+    }
+
+    fn is_over(&self) -> bool {
+        self.stop.asked.load(Ordering::Acquire)
+    }
 }
 
 /// What a queue's thread owns.
@@ -177,8 +243,7 @@ struct Job<H> {
     index: u16,
     queue: Queue,
     handler: H,
-    wait: Epoll,
-    stop: Arc<Stop>,
+    wait: Wait,
     error: Interrupt,
     /// Registered in `wait`, so it has to stay open.
     _kick: Option<EventFd>,
@@ -187,31 +252,36 @@ struct Job<H> {
 impl<H: QueueHandler> Job<H> {
     fn run(mut self) -> (H, QueueState) {
         let result = self.turns();
-        let drained = self.handler.drain(&mut self.queue);
+        let drained = match self.wait.stop.abandon.load(Ordering::Relaxed) {
+            true => self.handler.abandon(&mut self.queue),
+            false => self.handler.drain(&mut self.queue),
+        };
         self.queue.flush();
         if let Err(error) = result.and(drained) {
             self.break_off(error);
         }
         // A broken ring stays broken, but whoever drives the device still stops it in its own time.
-        while !self.stop.asked.load(Ordering::Acquire) {
-            drop(self.stop.fd.read());
+        while !self.wait.is_over() {
+            drop(self.wait.stop.fd.read());
         }
         (self.handler, self.queue.state())
     }
 
-    /// Runs turns until the thread is asked to stop.
+    /// Runs turns until the thread is asked to stop; at least one, as the requests that another
+    /// process left are ours already.
     fn turns(&mut self) -> Result<(), RingError> {
-        let mut events = [EpollEvent::default()];
-        while !self.stop.asked.load(Ordering::Acquire) {
+        loop {
+            let before = self.queue.progress();
             self.queue.begin_turn();
             self.handler.run(&mut self.queue)?;
-            match self.queue.end_turn()? {
-                Turn::Again => {}
-                // Whatever fired, a turn looks at everything. An interrupted wait is one turn more.
-                Turn::Wait => drop(self.wait.wait(-1, &mut events)),
+            let turn = self.queue.end_turn()?;
+            if turn == Turn::Wait {
+                self.wait.sleep(self.queue.progress() != before);
+            }
+            if self.wait.is_over() {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Latches the queue and tells whoever drives the device.

@@ -242,6 +242,7 @@ fn replay_queue() {
         Address,
         EmptyBuffer,
         ReadableAfterWritable,
+        Inflight,
     ];
     for fault in all {
         assert!(faults.contains_key(&format!("{:?}", Some(fault))), "{fault:?} is not among {faults:?}");

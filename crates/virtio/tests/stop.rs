@@ -8,8 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use parador_virtio::ids::VIRTIO_F_EVENT_IDX;
-use parador_virtio::testing::{Driver, PATIENCE};
-use parador_virtio::{GuestAddress, Lane, Queue, QueueHandler, QueueState, RingError};
+use parador_virtio::testing::{Driver, PATIENCE, shared_file};
+use parador_virtio::{
+    Chain, GuestAddress, InflightRegion, Lane, Queue, QueueHandler, QueueSetup, QueueState, RingError,
+};
 use vm_memory::Bytes;
 
 const FEATURES: [u64; 2] = [0, VIRTIO_F_EVENT_IDX];
@@ -113,4 +115,76 @@ fn a_queue_with_a_broken_ring_sleeps_whatever_its_driver_does() {
     thread::sleep(Duration::from_millis(50));
     assert_eq!(count.turns.load(Ordering::Relaxed), turns);
     assert_eq!(lane.stop(), Some(QueueState::default()));
+}
+
+/// The driver does not kick: there is nothing to kick with.
+#[test]
+fn a_ring_without_kicks_is_looked_at() {
+    for features in FEATURES {
+        let mut driver = Driver::new(1 << 16, 4, features);
+        let count = Count::default();
+        let mut lane = Lane::new(count.clone());
+        let mut state = QueueState::default();
+        for _ in 0..3 {
+            let setup = driver.setup(0, state);
+            lane.start("polled", QueueSetup { kick: None, ..setup }).unwrap();
+            for _ in 0..20 {
+                driver.add(&[], &[1]).unwrap();
+                driver.publish();
+                driver.wait_used(PATIENCE).unwrap();
+            }
+            let before = count.turns.load(Ordering::Relaxed);
+            thread::sleep(Duration::from_millis(100));
+            // Once a millisecond, not all the time.
+            assert!(count.turns.load(Ordering::Relaxed) - before < 200);
+            state = lane.stop().unwrap();
+        }
+        assert_eq!(state, driver.state());
+    }
+}
+
+/// Takes every chain; gives up half of them if it may.
+#[derive(Default)]
+struct Half(Vec<Chain>);
+
+impl QueueHandler for Half {
+    fn run(&mut self, queue: &mut Queue) -> Result<(), RingError> {
+        while let Some(chain) = queue.pop()? {
+            self.0.push(chain);
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self, queue: &mut Queue) -> Result<(), RingError> {
+        self.0.drain(..).for_each(|chain| queue.push(chain, 0));
+        Ok(())
+    }
+
+    fn abandon(&mut self, queue: &mut Queue) -> Result<(), RingError> {
+        self.0.truncate(self.0.len() / 2);
+        self.drain(queue)
+    }
+}
+
+#[test]
+fn what_is_given_up_is_done_by_whoever_goes_on() {
+    let mut driver = Driver::new(1 << 16, 16, 0);
+    let bytes = InflightRegion::bytes(1, 16);
+    let region = InflightRegion::map(shared_file(bytes), 0, bytes, 1, 16).unwrap();
+    for _ in 0..10 {
+        driver.add(&[], &[1]).unwrap();
+    }
+    driver.publish();
+    let (mut lane, mut state) = (Lane::new(Half::default()), QueueState::default());
+    for left in [5, 3, 2] {
+        lane.start("half", QueueSetup { inflight: region.queue(0), ..driver.setup(0, state) }).unwrap();
+        // The first turn comes before the end, however soon that is.
+        state = lane.abandon().unwrap();
+        assert_eq!(state, QueueState { next_available: 10 });
+        while driver.take_used().is_some() {}
+        assert_eq!(driver.in_flight(), left);
+    }
+    lane.start("half", QueueSetup { inflight: region.queue(0), ..driver.setup(0, state) }).unwrap();
+    assert_eq!(lane.stop(), Some(state));
+    assert_eq!(std::iter::from_fn(|| driver.take_used()).count(), 2);
 }

@@ -198,6 +198,10 @@ impl VirtioDevice for Blk {
         self.lanes.get_mut(usize::from(index))?.stop()
     }
 
+    fn abandon_queue(&mut self, index: u16) -> Option<QueueState> {
+        self.lanes.get_mut(usize::from(index))?.abandon()
+    }
+
     fn reset(&mut self) {
         let Self { identity: _, shared, lanes: _, name: _ } = self;
         shared.writeback.store(config::initial_writeback(shared.features), Ordering::Relaxed);

@@ -2,14 +2,18 @@
 //!
 //! Property tests feed random bytes, fuzzers evolved ones; both share what is here.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::{Arena, INDIRECT, NEXT, WRITE};
+use super::{Arena, INDIRECT, NEXT, WRITE, shared_file};
 use crate::ids::{VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC};
-use crate::{Chain, GuestMemory, Interrupt, Queue, QueueLayout, QueueSetup, QueueState, RingError};
+use crate::{
+    Chain, GuestMemory, InflightRegion, Interrupt, Queue, QueueLayout, QueueSetup, QueueState, RingError,
+};
 
 /// Bytes taken off an input as numbers; zeroes when it is used up.
 #[derive(Debug, Clone)]
@@ -175,6 +179,59 @@ impl HostileRing {
     }
 }
 
+/// A region of requests in flight that some other process left, or changes.
+struct HostileRegion {
+    file: File,
+    entries: u16,
+}
+
+impl HostileRegion {
+    /// Takes a region for `ring` off `source`, and shows it to the ring's queue.
+    fn new(ring: &mut HostileRing, source: &mut Source<'_>) -> Self {
+        let size = ring.setup.layout.size.min(256);
+        let entries = match source.below(16) {
+            0 => source.u16() % 256,
+            1..4 => size + 7,
+            _ => size,
+        };
+        let len = InflightRegion::bytes(1, entries);
+        let region = Self { file: shared_file(len), entries };
+        let shown = region.file.try_clone().expect("the host has descriptors");
+        let shown = InflightRegion::map(shown, 0, len, 1, entries);
+        ring.setup.inflight = shown.ok().and_then(|shown| shown.queue(0));
+        // Features, version, entries, last batch, used index.
+        let version = if source.below(16) == 15 { source.u16() } else { 1 - u16::from(source.u8() / 224) };
+        let known = if source.below(16) == 15 { source.u16() } else { entries };
+        let used = ring.load(ring.setup.layout.used.wrapping_add(2));
+        let behind = if source.below(16) == 15 { source.u16() } else { source.below(4) as u16 };
+        let last = region.head(source);
+        for (at, value) in [(8, version), (10, known), (12, last), (14, used.wrapping_sub(behind))] {
+            region.write(at, &value.to_le_bytes());
+        }
+        for _ in 0..source.below(16) {
+            region.scribble(source);
+        }
+        region
+    }
+
+    /// Changes an entry: in flight, next, counter.
+    fn scribble(&self, source: &mut Source<'_>) {
+        let at = 16 + 16 * u64::from(source.u16() % self.entries.max(1));
+        self.write(at, &[source.u8() & 1]);
+        self.write(at + 6, &self.head(source).to_le_bytes());
+        let counter = if source.below(16) == 15 { source.u64() } else { u64::from(source.u8()) };
+        self.write(at + 8, &counter.to_le_bytes());
+    }
+
+    fn head(&self, source: &mut Source<'_>) -> u16 {
+        if source.below(32) == 31 { source.u16() } else { source.u16() % self.entries.max(1) }
+    }
+
+    fn write(&self, at: u64, data: &[u8]) {
+        self.file.write_all_at(data, at).expect("the host has room");
+    }
+}
+
 /// Runs a queue over a hostile ring: the body of the fuzz target `queue`. Checks that work is
 /// bounded and that what comes out of the ring is in guest memory. Says how many chains came out,
 /// and what was wrong with the ring in the end.
@@ -182,10 +239,39 @@ impl HostileRing {
 /// # Panics
 /// The queue let something through.
 pub fn exercise_queue(bytes: &[u8]) -> (usize, Option<RingError>) {
+    let mut source = Source::new(bytes);
+    let mut ring = HostileRing::new(&mut source);
+    let region = (source.below(8) == 7).then(|| HostileRegion::new(&mut ring, &mut source));
+    exercise(source, &ring, region.as_ref())
+}
+
+/// As [`exercise_queue`], with a region of requests in flight. Says how many were taken up, if the
+/// region and the ring were good.
+///
+/// # Panics
+/// The queue let something through.
+pub fn exercise_region(bytes: &[u8]) -> Option<usize> {
+    let mut source = Source::new(bytes);
+    let mut ring = HostileRing::new(&mut source);
+    let region = HostileRegion::new(&mut ring, &mut source);
+    let used = ring.load(ring.setup.layout.used.wrapping_add(2));
+    // Had it begun where it is, nothing would be in flight.
+    ring.setup.resume.next_available = used;
+    let queue = Queue::new(&ring.setup).ok()?;
+    let recovered = queue.state().next_available.wrapping_sub(used);
+    assert!(recovered <= queue.size(), "no more in flight than descriptors");
+    drop(queue);
+    exercise(source, &ring, Some(&region));
+    Some(usize::from(recovered))
+}
+
+fn exercise(
+    mut source: Source<'_>,
+    ring: &HostileRing,
+    region: Option<&HostileRegion>,
+) -> (usize, Option<RingError>) {
     /// Turns for one input: enough to use up any.
     const TURNS: usize = 64;
-    let mut source = Source::new(bytes);
-    let ring = HostileRing::new(&mut source);
     let mut queue = match Queue::new(&ring.setup) {
         Ok(queue) => queue,
         Err(error) => return (0, Some(error)),
@@ -200,7 +286,7 @@ pub fn exercise_queue(bytes: &[u8]) -> (usize, Option<RingError>) {
                 Ok(Some(chain)) => {
                     popped += 1;
                     assert!(popped <= queue.size(), "a turn takes no more than the ring holds");
-                    inspect(&ring, &queue, &chain, &mut source);
+                    inspect(ring, &queue, &chain, &mut source);
                     match source.below(4) {
                         0 => {
                             queue.undo_pop(chain);
@@ -228,6 +314,9 @@ pub fn exercise_queue(bytes: &[u8]) -> (usize, Option<RingError>) {
             break;
         }
         ring.mutate(&mut source);
+        if let Some(region) = region {
+            region.scribble(&mut source);
+        }
     }
     for chain in held {
         queue.push(chain, 1);

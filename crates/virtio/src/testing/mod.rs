@@ -8,6 +8,7 @@
 mod arena;
 mod contract;
 mod driver;
+mod end;
 mod harness;
 pub mod hostile;
 
@@ -16,6 +17,8 @@ use std::time::Duration;
 pub use arena::Arena;
 pub use contract::check_contract;
 pub use driver::{Driver, INDIRECT, NEXT, Used, WRITE};
+pub(crate) use end::lands;
+pub use end::{end_after, shared_file};
 pub use harness::{Harness, Reply};
 
 use crate::{Queue, RingError};
