@@ -1,7 +1,7 @@
 //! A virtio device at the other end of a socket: the vhost-user protocol.
 //!
 //! [`message`] is the protocol as bytes, without any socket; [`socket`] carries messages and the
-//! descriptors beside them.
+//! descriptors beside them. [`server`] is the back-end: any device, for any front-end.
 //!
 //! ```
 //! use std::os::unix::net::UnixStream;
@@ -20,4 +20,5 @@
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test stops at the first surprise"))]
 
 pub mod message;
+pub mod server;
 pub mod socket;

@@ -1,0 +1,107 @@
+//! What the back-end asks of the front-end, on a connection of its own.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parador_virtio::{SharedMemory, SharedPiece};
+
+use super::PATIENCE;
+use crate::message::{BackendRequest, Mmap, Payload, ProtocolFeatures as F};
+use crate::socket::Connection;
+
+/// The channel, once there is one. Any thread may ask; one asks at a time.
+#[derive(Default)]
+pub(super) struct Channel(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    connection: Option<Connection>,
+    protocol: F,
+}
+
+impl Channel {
+    /// Requests go here from now on.
+    pub(super) fn open(&self, connection: Connection) -> io::Result<()> {
+        connection.set_patience(Some(PATIENCE))?;
+        self.lock().connection = Some(connection);
+        Ok(())
+    }
+
+    /// The front-end is gone, or has never been there.
+    pub(super) fn close(&self) {
+        *self.lock() = State::default();
+    }
+
+    /// What was negotiated.
+    pub(super) fn negotiated(&self, protocol: F) {
+        self.lock().protocol = protocol;
+    }
+
+    /// Whether there is somebody to take `request`.
+    pub(super) fn takes(&self, request: &BackendRequest) -> bool {
+        let state = self.lock();
+        state.connection.is_some() && state.protocol.contains(F::BACKEND_REQ | request.gate())
+    }
+
+    /// Asks, and waits for the answer if one can be had.
+    pub(super) fn ask(&self, request: &BackendRequest, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut state = self.lock();
+        if !state.protocol.contains(F::BACKEND_REQ | request.gate()) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        // A change of configuration is told by the thread whose reply the front-end may be waiting for.
+        let answers = state.protocol.contains(F::REPLY_ACK) && *request != BackendRequest::ConfigChange;
+        let connection = state.connection.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        let code = exchange(connection, request, fds, answers).inspect_err(|error| {
+            // Later answers could be those to earlier questions.
+            tracing::warn!("the front-end's channel for requests is closed: {error}");
+        });
+        match code {
+            Ok(0) => Ok(()),
+            Ok(code) => Err(io::Error::other(format!("the front-end says no ({code})"))),
+            Err(error) => {
+                state.connection = None;
+                Err(error)
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn exchange(
+    connection: &Connection,
+    request: &BackendRequest,
+    fds: &[BorrowedFd<'_>],
+    answers: bool,
+) -> io::Result<u64> {
+    let message = request.message();
+    if !answers {
+        return connection.send(&message, fds).map(|()| 0);
+    }
+    connection.send(&message.clone().with_need_reply(), fds)?;
+    let (reply, _) = connection.receive()?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let payload = reply.expect_reply_to(message.request).map_err(crate::socket::invalid)?;
+    u64::parse(&payload).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+impl SharedMemory for Channel {
+    fn map(&self, piece: SharedPiece, file: &File, file_offset: u64, writable: bool) -> io::Result<()> {
+        let flags = if writable { Mmap::F_WRITABLE } else { 0 };
+        let request = Mmap { fd_offset: file_offset, flags, ..mmap(piece) };
+        self.ask(&BackendRequest::ShmemMap(request), &[file.as_fd()])
+    }
+
+    fn unmap(&self, piece: SharedPiece) -> io::Result<()> {
+        self.ask(&BackendRequest::ShmemUnmap(mmap(piece)), &[])
+    }
+}
+
+fn mmap(piece: SharedPiece) -> Mmap {
+    let SharedPiece { region, offset, len } = piece;
+    Mmap { shmid: region, shm_offset: offset, len, ..Mmap::default() }
+}
