@@ -1,7 +1,8 @@
 //! A virtio device at the other end of a socket: the vhost-user protocol.
 //!
 //! [`message`] is the protocol as bytes, without any socket; [`socket`] carries messages and the
-//! descriptors beside them. [`server`] is the back-end: any device, for any front-end.
+//! descriptors beside them. [`server`] is the back-end: any device, for any front-end. [`frontend`]
+//! is the other side: a device whose back-end is another process.
 //!
 //! ```
 //! use std::os::unix::net::UnixStream;
@@ -19,6 +20,7 @@
 
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test stops at the first surprise"))]
 
+pub mod frontend;
 pub mod message;
 pub mod server;
 pub mod socket;

@@ -19,7 +19,7 @@ use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -101,23 +101,48 @@ impl Connection {
     /// (`WouldBlock`); or what comes is no message (`InvalidData`, with a [`MessageError`] inside).
     /// In the last case the rest cannot be understood either.
     pub fn receive(&self) -> io::Result<Option<Received>> {
+        self.receive_by(None)
+    }
+
+    /// As [`Connection::receive`], with the whole message there at `deadline`, however many pieces it
+    /// comes in. The patience is another one afterwards.
+    ///
+    /// # Errors
+    /// As [`Connection::receive`].
+    pub fn receive_until(&self, deadline: Instant) -> io::Result<Option<Received>> {
+        self.receive_by(Some(deadline))
+    }
+
+    fn receive_by(&self, deadline: Option<Instant>) -> io::Result<Option<Received>> {
         let mut descriptors = Vec::new();
         let mut header = [0; HEADER_LEN];
-        if !self.fill(&mut header, &mut descriptors)? {
+        if !self.fill(&mut header, &mut descriptors, deadline)? {
             return Ok(None);
         }
         let mut message = Message::from_header(header).map_err(invalid)?;
         message.payload.resize(message.size as usize, 0);
-        if !message.payload.is_empty() && !self.fill(&mut message.payload, &mut descriptors)? {
+        if !message.payload.is_empty() && !self.fill(&mut message.payload, &mut descriptors, deadline)? {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(Some((message, descriptors)))
     }
 
     /// Fills `bytes`, which are not none; no if there were none at all.
-    fn fill(&self, bytes: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<bool> {
+    fn fill(
+        &self,
+        bytes: &mut [u8],
+        descriptors: &mut Vec<OwnedFd>,
+        deadline: Option<Instant>,
+    ) -> io::Result<bool> {
         let mut done = 0;
         while done < bytes.len() {
+            if let Some(deadline) = deadline {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                self.stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+            }
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(ROOM))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let mut room = [IoSliceMut::new(&mut bytes[done..])];

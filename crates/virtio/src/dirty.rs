@@ -37,6 +37,13 @@ impl DirtyLog {
         Ok(Self { mapping: map(file, offset, len)? })
     }
 
+    /// The file it is in, where in that it begins, and its bytes: to pass it to another process.
+    #[must_use]
+    pub fn file(&self) -> Option<(&File, u64, u64)> {
+        let file = self.mapping.file_offset()?;
+        Some((file.file(), file.start(), self.mapping.size() as u64))
+    }
+
     /// Marks the pages of the `len` bytes at `start`. What lies beyond the log is not marked, and
     /// the answer is no.
     pub fn mark(&self, start: u64, len: u64) -> bool {

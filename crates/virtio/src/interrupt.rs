@@ -45,6 +45,12 @@ impl Interrupt {
         }
     }
 
+    /// Whether nobody hears it.
+    #[must_use]
+    pub fn is_nobody(&self) -> bool {
+        matches!(&*self.0, Kind::Nobody)
+    }
+
     /// The eventfd behind this interrupt, for those who pass it to another process.
     #[must_use]
     pub fn as_eventfd(&self) -> Option<&EventFd> {

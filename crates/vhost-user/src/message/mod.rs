@@ -206,7 +206,7 @@ impl Message {
     }
 
     /// The payload as `T`.
-    fn payload<T: Payload>(&self) -> Result<T, MessageError> {
+    pub(crate) fn payload<T: Payload>(&self) -> Result<T, MessageError> {
         T::parse(&self.payload).map_err(|wrong| wrong.about(self))
     }
 

@@ -1,11 +1,19 @@
 //! Guest memory a model driver allocates from.
 
+#![expect(unsafe_code, reason = "a file in memory is made by a system call that nothing here wraps")]
+
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::FromRawFd;
 use std::sync::{Arc, Mutex};
 
-use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
+use vm_memory::{Address, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 use crate::GuestMemory;
+
+/// Bytes in a page of a file.
+const PAGE: u64 = 4096;
 
 /// Guest memory with an allocator: clones share both.
 ///
@@ -27,14 +35,24 @@ impl Arena {
         Self::of_regions(&[(0, len)])
     }
 
-    /// Several regions: addresses and lengths in bytes, ascending.
+    /// Several regions: addresses and lengths in bytes, ascending. All of them are in one
+    /// file, so that another process can map them.
     ///
     /// # Panics
     /// They overlap, or the host has no memory to map.
     #[must_use]
     pub fn of_regions(regions: &[(u64, usize)]) -> Self {
-        let regions: Vec<_> = regions.iter().map(|&(start, len)| (GuestAddress(start), len)).collect();
-        Self::of_memory(Arc::new(GuestMemory::from_ranges(&regions).expect("regions can be mapped")))
+        let len = regions.iter().map(|(_, len)| (*len as u64).next_multiple_of(PAGE)).sum();
+        let file = Arc::new(memory_file(len).expect("the host has memory"));
+        let mut offset = 0;
+        let region = |&(start, len): &(u64, usize)| {
+            let place = FileOffset::from_arc(Arc::clone(&file), offset);
+            offset += (len as u64).next_multiple_of(PAGE);
+            (GuestAddress(start), len, Some(place))
+        };
+        let regions: Vec<_> = regions.iter().map(region).collect();
+        let memory = GuestMemory::from_ranges_with_files(&regions).expect("regions can be mapped");
+        Self::of_memory(Arc::new(memory))
     }
 
     /// All of a memory made elsewhere.
@@ -115,4 +133,17 @@ impl Arena {
         }
         at
     }
+}
+
+/// A file of `len` zero bytes that is only in memory.
+fn memory_file(len: u64) -> io::Result<File> {
+    // SAFETY: the name is a C string; the call touches nothing else of ours.
+    let fd = unsafe { libc::memfd_create(c"test memory".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new and nobody else's.
+    let file = unsafe { File::from_raw_fd(fd) };
+    file.set_len(len)?;
+    Ok(file)
 }

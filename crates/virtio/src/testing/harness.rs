@@ -5,11 +5,8 @@ use std::collections::BTreeMap;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::{Arena, Driver, PATIENCE};
-use crate::ids::{VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC, VIRTIO_F_VERSION_1};
 use crate::{Interrupt, QueueState, VirtioDevice};
 
-/// Ring and transport features that whoever drives a device adds.
-const RING_FEATURES: u64 = VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX;
 /// Guest memory of a harness that was not given any, in bytes.
 const MEMORY_LEN: usize = 16 << 20;
 /// Descriptors of a queue for which the device allows more.
@@ -50,10 +47,11 @@ impl Reply {
 }
 
 impl Harness {
-    /// Drives `device` with every feature it offers and all those of rings.
+    /// Drives `device` with every feature it offers, those of rings among them.
     #[must_use]
     pub fn new(device: impl VirtioDevice + 'static) -> Self {
-        let features = device.identity().features | RING_FEATURES;
+        let identity = device.identity();
+        let features = identity.features | identity.ring_features;
         Self::with(Box::new(device), features, Arena::new(MEMORY_LEN))
     }
 

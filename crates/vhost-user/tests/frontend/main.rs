@@ -1,0 +1,4 @@
+//! The front-end against back-ends that are not ours.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod qemu;
