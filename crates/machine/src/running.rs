@@ -183,6 +183,11 @@ impl Inner {
             Stop::Effect(Effect::PowerOff) => self.end(Outcome::PoweredOff),
             Stop::Effect(Effect::Reset) if core.shape.on_reset == OnReset::Stop => self.end(Outcome::Reset),
             Stop::Effect(Effect::Reset) => self.reset(),
+            Stop::Broken(fault)
+                if fault.is_of_memory() && vcpu.may_try_again(core.board.pci.give_up_memory()) =>
+            {
+                return true;
+            }
             Stop::Broken(fault) => self.end(Outcome::Failed(Report(vcpu.describe(&fault, core.vm.memory())))),
         }
         false

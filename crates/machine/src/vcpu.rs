@@ -25,6 +25,8 @@ use crate::kvm::KvmError;
 pub(crate) struct Vcpu {
     index: u32,
     fd: VcpuFd,
+    /// See [`Vcpu::may_try_again`].
+    given_up: Cell<u64>,
 }
 
 /// Why a processor stopped. What was read or written is in [`Vcpu::data`].
@@ -67,6 +69,13 @@ pub(crate) enum Fault {
     Refused(io::Error),
 }
 
+impl Fault {
+    /// Whether the guest touched memory that is not there, or not for this.
+    pub(crate) fn is_of_memory(&self) -> bool {
+        matches!(self, Self::Refused(error) if error.raw_os_error() == Some(libc::EFAULT))
+    }
+}
+
 fn suberror_name(suberror: u32) -> &'static str {
     match suberror {
         1 => "an instruction it cannot emulate",
@@ -79,7 +88,7 @@ fn suberror_name(suberror: u32) -> &'static str {
 
 impl Vcpu {
     pub(crate) fn new(index: u32, fd: VcpuFd) -> Self {
-        Self { index, fd }
+        Self { index, fd, given_up: Cell::new(0) }
     }
 
     /// Its number, from 0.
@@ -132,6 +141,12 @@ impl Vcpu {
         change(&mut special);
         self.fd.set_sregs(&special).map_err(KvmError::call("take special registers"))?;
         self.fd.set_regs(general).map_err(KvmError::call("take registers"))
+    }
+
+    /// Whether memory was taken from the guest since this was asked last: what kept the processor from
+    /// going on may be gone. `given_up` says how often it was, in all.
+    pub(crate) fn may_try_again(&self, given_up: u64) -> bool {
+        self.given_up.replace(given_up) != given_up
     }
 
     /// Tells the guest's clock that time has passed while it did not run. A guest without such a

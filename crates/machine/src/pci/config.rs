@@ -37,8 +37,8 @@ const COMMAND_INTX_DISABLE: u16 = 1 << 10;
 const STATUS_CAPABILITIES: u16 = 1 << 4;
 /// Header type: the slot has more than one function (§6.2.1).
 const HEADER_MULTIFUNCTION: u8 = 1 << 7;
-/// BAR: 64 bits wide (§6.2.5.1).
-const BAR_64: u32 = 0b100;
+/// BAR: 64 bits wide, and prefetchable: reading has no side effects (§6.2.5.1).
+const BAR_64: u32 = 0b1100;
 
 /// What a function says it is.
 #[derive(Debug, Clone, Copy)]
@@ -57,7 +57,7 @@ pub(super) struct Header {
 pub(super) struct Bar {
     /// Bytes, a power of two from 16 up; up to 2 GiB in a 32-bit BAR.
     pub size: u64,
-    /// Whether it can be above 4 GiB. Such a BAR takes the next register too.
+    /// Whether it is plain memory, which can be above 4 GiB. Such a BAR takes the next register too.
     pub wide: bool,
 }
 
@@ -238,7 +238,7 @@ mod tests {
         let mut space = space();
         assert_eq!(size_of_bar(&mut space, 0x10), 0xFFFF_8000);
         assert_eq!(size_of_bar(&mut space, 0x14), 0);
-        assert_eq!(size_of_bar(&mut space, 0x18), 0b100);
+        assert_eq!(size_of_bar(&mut space, 0x18), 0b1100);
         assert_eq!(size_of_bar(&mut space, 0x1C), 0xFFFF_FFFE);
         assert_eq!(size_of_bar(&mut space, 0x30), 0, "no expansion ROM");
     }

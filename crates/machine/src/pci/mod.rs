@@ -12,7 +12,7 @@
 //! use parador_machine::bus::BusDevice;
 //! use parador_machine::pci::{PciRoot, Windows};
 //! # use std::io;
-//! # use parador_machine::pci::{Host, MsiMessage};
+//! # use parador_machine::pci::{Host, HostMemory, MsiMessage};
 //! # use parador_virtio::{EventFd, GuestAddress, GuestMemory};
 //! # struct Nobody;
 //! # impl Host for Nobody {
@@ -21,6 +21,8 @@
 //! #     fn release_gsi(&self, _: u32) {}
 //! #     fn route_msi(&self, _: u32, _: Option<MsiMessage>) -> io::Result<()> { Ok(()) }
 //! #     fn set_irqfd(&self, _: u32, _: &EventFd, _: bool) -> io::Result<()> { Ok(()) }
+//! #     fn show_memory(&self, _: u64, _: &Arc<HostMemory>) -> io::Result<()> { Ok(()) }
+//! #     fn hide_memory(&self, _: u64) {}
 //! # }
 //! # let host = Arc::new(Nobody);
 //! # let memory = Arc::new(GuestMemory::from_ranges(&[(GuestAddress(0), 1 << 20)])?);
@@ -38,6 +40,7 @@ mod access;
 mod address;
 mod bridge;
 mod config;
+mod host_memory;
 mod msix;
 mod root;
 #[cfg(any(test, feature = "testing"))]
@@ -48,11 +51,14 @@ mod virtio;
 
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
+use parador_virtio::SharedRegion;
 use vmm_sys_util::eventfd::EventFd;
 
 pub use access::{ConfigPorts, Ecam, Window};
 pub use address::{FUNCTIONS, ParseAddressError, PciAddress, SLOTS};
+pub use host_memory::HostMemory;
 pub use root::PciRoot;
 
 /// What PCI functions need of the machine they are in. KVM is behind it; tests put a model there.
@@ -84,6 +90,16 @@ pub trait Host: Send + Sync {
     /// # Errors
     /// What the kernel says.
     fn set_irqfd(&self, gsi: u32, fd: &EventFd, on: bool) -> io::Result<()>;
+
+    /// Has the guest see `memory` at guest-physical `address`, where nothing else is, with no word to
+    /// us when it does. Keeps it until it is hidden.
+    ///
+    /// # Errors
+    /// What the kernel says. Accesses then reach the function itself.
+    fn show_memory(&self, address: u64, memory: &Arc<HostMemory>) -> io::Result<()>;
+
+    /// Has the guest no longer see the memory that was shown at `address`.
+    fn hide_memory(&self, address: u64);
 }
 
 /// A message-signalled interrupt as the guest wrote it into a vector table (PCI 3.0 §6.8.2).
@@ -139,5 +155,16 @@ pub enum AttachError {
         queues: usize,
         /// Bytes of device configuration.
         config_len: usize,
+    },
+    /// Its regions of shared memory are too many, or not whole pages, or out of order.
+    #[error("a virtio PCI function cannot have these regions of shared memory: {0:?}")]
+    SharedMemory(Box<[SharedRegion]>),
+    /// The host has no addresses to spare.
+    #[error("no addresses for {size} bytes of shared memory")]
+    NoAddresses {
+        /// Bytes of all regions, and what is between them.
+        size: u64,
+        /// What the host said.
+        source: io::Error,
     },
 }

@@ -1,6 +1,7 @@
 //! The root bus: which function is in which slot, and which BAR is at which address.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use parador_virtio::{GuestMemory, VirtioDevice};
@@ -19,9 +20,12 @@ pub(super) trait Function: Send {
     fn config(&mut self) -> &mut ConfigSpace;
 
     /// The BARs there are, by index.
-    fn bars(&self) -> &'static [(usize, Bar)] {
-        &[]
+    fn bars(&self) -> Vec<(usize, Bar)> {
+        Vec::new()
     }
+
+    /// The BARs answer in `ranges` and nowhere else, until this is called again.
+    fn on_placed(&mut self, _ranges: &[Option<Range<u64>>; BARS]) {}
 
     fn read_config(&mut self, offset: usize, data: &mut [u8]) {
         self.config().read(offset, data);
@@ -36,6 +40,11 @@ pub(super) trait Function: Send {
     }
 
     fn write_bar(&mut self, _bar: usize, _offset: u64, _data: &[u8]) {}
+
+    /// Takes away memory that the guest sees in a BAR. Whether it saw any.
+    fn give_up_memory(&mut self) -> bool {
+        false
+    }
 
     /// Stops what runs and remembers where it was.
     fn stop_queues(&mut self) {}
@@ -63,6 +72,8 @@ struct Inner {
     windows: Windows,
     functions: Mutex<Functions>,
     map: RwLock<Vec<Mapping>>,
+    /// How often a function's memory was taken away.
+    given_up: AtomicU64,
 }
 
 type SharedFunction = Arc<Mutex<dyn Function>>;
@@ -91,7 +102,14 @@ impl PciRoot {
         let low = allocator(&windows.low)?;
         let high = windows.high.as_ref().map(allocator).transpose()?;
         let functions = Mutex::new(Functions { list: Vec::new(), low, high });
-        let root = Self(Arc::new(Inner { host, memory, windows, functions, map: RwLock::default() }));
+        let root = Self(Arc::new(Inner {
+            host,
+            memory,
+            windows,
+            functions,
+            map: RwLock::default(),
+            given_up: AtomicU64::new(0),
+        }));
         root.insert(HostBridge::new(), Some(PciAddress::from_devfn(0, 0)))?;
         Ok(root)
     }
@@ -130,8 +148,22 @@ impl PciRoot {
         for (devfn, function) in self.snapshot() {
             let mut locked = lock(&function);
             locked.reset();
-            self.map_function(devfn, &function, Default::default());
+            self.place(devfn, &function, &mut *locked);
         }
+    }
+
+    /// Takes the shared memory of all devices from the guest, which touched some in a way that
+    /// processors cannot go on from. A device that loses it tells its driver that it needs a reset,
+    /// which brings it back. Says how many devices have lost theirs since the bus was made.
+    #[must_use]
+    pub fn give_up_memory(&self) -> u64 {
+        let given_up = &self.0.given_up;
+        self.each(|function| {
+            if function.give_up_memory() {
+                given_up.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        given_up.load(Ordering::Relaxed)
     }
 
     fn insert(
@@ -141,7 +173,7 @@ impl PciRoot {
     ) -> Result<PciAddress, AttachError> {
         let mut functions = self.functions();
         let address = functions.place(address)?;
-        for &(index, bar) in function.bars() {
+        for (index, bar) in function.bars() {
             let at = functions.allocate(bar)?;
             function.config().add_bar(index, bar, at);
         }
@@ -185,23 +217,27 @@ impl PciRoot {
         let mut locked = lock(&function);
         locked.write_config(offset, data);
         if config::touches_decoding(offset, data.len()) {
-            let ranges = std::array::from_fn(|bar| locked.config().decoded(bar));
-            self.map_function(devfn, &function, ranges);
+            self.place(devfn, &function, &mut *locked);
         }
     }
 
-    /// Has BARs of a function, which is locked, answer in `ranges` and nowhere else.
-    fn map_function(&self, devfn: u8, function: &SharedFunction, ranges: [Option<Range<u64>>; BARS]) {
+    /// Has the BARs of `function`, which is `locked`, answer where its registers say and nowhere else.
+    fn place(&self, devfn: u8, function: &SharedFunction, locked: &mut dyn Function) {
         let mut map = self.write_map();
         map.retain(|mapping| mapping.devfn != devfn);
-        for (bar, range) in ranges.into_iter().enumerate() {
-            let Some(range) = range.filter(|range| self.0.windows.contain(range)) else { continue };
+        let placed = std::array::from_fn(|bar| {
+            let range = locked.config().decoded(bar).filter(|range| self.0.windows.contain(range))?;
             let at = map.partition_point(|mapping| mapping.range.end <= range.start);
             // Of two BARs in one place, the one that was there first answers.
-            if map.get(at).is_none_or(|next| range.end <= next.range.start) {
-                map.insert(at, Mapping { range, devfn, bar, function: Arc::clone(function) });
-            }
-        }
+            let free = map.get(at).is_none_or(|next| range.end <= next.range.start);
+            free.then(|| {
+                let mapping = Mapping { range: range.clone(), devfn, bar, function: Arc::clone(function) };
+                map.insert(at, mapping);
+                range
+            })
+        });
+        drop(map);
+        locked.on_placed(&placed);
     }
 
     /// Fills `data` from guest-physical `address`; all ones where no BAR answers.

@@ -12,4 +12,5 @@ mod devices;
 mod ends;
 mod interrupts;
 mod life;
+mod shared_memory;
 mod virtio;

@@ -4,7 +4,8 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use parador_virtio::{
-    Identity, Interrupt, Lane, Queue, QueueHandler, QueueSetup, QueueState, RingError, VirtioDevice,
+    Identity, Interrupt, Lane, Queue, QueueHandler, QueueSetup, QueueState, RingError, SharedMemory,
+    SharedRegion, VirtioDevice,
 };
 
 /// A device that answers every request with the request's own bytes.
@@ -62,6 +63,36 @@ impl QueueHandler for EchoQueue {
     }
 }
 
+/// A device that does nothing.
+pub struct Bare(Identity);
+
+impl Bare {
+    /// With `regions` of shared memory, and nothing else.
+    #[must_use]
+    pub fn with_shared_memory(regions: impl IntoIterator<Item = SharedRegion>) -> Self {
+        let shared_memory = regions.into_iter().collect();
+        Self(Identity { kind: 42, shared_memory, ..Identity::default() })
+    }
+}
+
+impl VirtioDevice for Bare {
+    fn identity(&self) -> &Identity {
+        &self.0
+    }
+
+    fn read_config(&self, _offset: usize, data: &mut [u8]) {
+        data.fill(0);
+    }
+
+    fn start_queue(&mut self, _setup: QueueSetup) -> io::Result<()> {
+        Err(io::ErrorKind::InvalidInput.into())
+    }
+
+    fn stop_queue(&mut self, _index: u16) -> Option<QueueState> {
+        None
+    }
+}
+
 /// A device without threads that panics when it is driven against the contract.
 pub struct Strict {
     identity: Identity,
@@ -79,6 +110,7 @@ struct Seen {
     starts: usize,
     resets: usize,
     config_change: Option<Interrupt>,
+    shared_memory: Option<Arc<dyn SharedMemory>>,
     refuse: bool,
     forget: bool,
     gate: Option<Gate>,
@@ -115,9 +147,13 @@ impl Gate {
     }
 }
 
+/// The shared memory of a [`Strict`] device: 4 MiB in all, as they are placed.
+pub const REGIONS: [SharedRegion; 2] =
+    [SharedRegion { id: 1, size: 3 << 12 }, SharedRegion { id: 200, size: 2 << 20 }];
+
 impl Strict {
-    /// Device type 43 with three queues, features 0 to 3 (of which it needs 0) and 20 bytes of
-    /// configuration.
+    /// Device type 43 with three queues, features 0 to 3 (of which it needs 0), 20 bytes of
+    /// configuration, and the shared memory of [`REGIONS`].
     #[must_use]
     pub fn new() -> (Self, Watch) {
         let queue_sizes = [256, 16, 32768].into();
@@ -127,6 +163,7 @@ impl Strict {
             required: 0x1,
             queue_sizes,
             config_len: 20,
+            shared_memory: REGIONS.into(),
             ..Identity::default()
         };
         let watch = Watch::default();
@@ -162,6 +199,15 @@ impl Watch {
         // Not while `seen` is locked: the device would not do so either.
         let interrupt = self.with(|seen| seen.config_change.clone());
         interrupt.inspect(Interrupt::signal).is_some()
+    }
+
+    /// The device's way to its shared memory.
+    ///
+    /// # Panics
+    /// It was not given any since it was made or reset.
+    #[must_use]
+    pub fn shared_memory(&self) -> Arc<dyn SharedMemory> {
+        self.with(|seen| seen.shared_memory.clone()).expect("a device with regions is told how to fill them")
     }
 
     /// Has every queue that runs say that it used a buffer.
@@ -214,6 +260,10 @@ impl VirtioDevice for Strict {
         self.watch.with(|seen| seen.config_change = Some(interrupt));
     }
 
+    fn on_shared_memory(&mut self, memory: Arc<dyn SharedMemory>) {
+        self.watch.with(|seen| seen.shared_memory = Some(memory));
+    }
+
     fn start_queue(&mut self, setup: QueueSetup) -> io::Result<()> {
         let index = usize::from(setup.index);
         let size = setup.layout.size;
@@ -247,6 +297,7 @@ impl VirtioDevice for Strict {
         self.watch.with(|seen| {
             seen.resets += 1;
             seen.config_change = None;
+            seen.shared_memory = None;
         });
         self.config = (1..=20).collect();
     }

@@ -38,6 +38,8 @@ pub struct PciDriver {
     pub msix: u64,
     /// Offset of the PCI configuration access capability.
     pub pci_cfg: u64,
+    /// Regions of shared memory: identifier, guest-physical address and length.
+    pub shared: Vec<(u8, u64, u64)>,
 }
 
 impl PciDriver {
@@ -79,6 +81,14 @@ impl PciDriver {
                     4 => self.device = place,
                     _ => self.pci_cfg = at,
                 }
+            }
+            (0x09, 8) => {
+                let wide = |low, high| u64::from(low) | u64::from(high) << 32;
+                let (bar, id) = (word(4) & 0xFF, (word(4) >> 8) as u8);
+                let (offset, length) = (wide(word(8), word(16)), wide(word(12), word(20)));
+                let register = 0x10 + 4 * u64::from(bar);
+                let place = u64::from_le_bytes(guest.config(address, register)) & !0xF;
+                self.shared.push((id, place + offset, length));
             }
             _ => {}
         }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::pci::{Host, MsiMessage};
+use crate::pci::{Host, HostMemory, MsiMessage};
 
 /// Ioeventfds and interrupt routes as KVM keeps them, strict about what KVM is lax about.
 #[derive(Default)]
@@ -18,6 +18,8 @@ pub struct ModelHost {
 struct State {
     kicks: BTreeMap<u64, EventFd>,
     lines: BTreeMap<u32, Line>,
+    memory: BTreeMap<u64, Arc<HostMemory>>,
+    refuses_memory: bool,
     delivered: Vec<MsiMessage>,
     refuses_kicks: bool,
     refuses_lines: bool,
@@ -50,6 +52,25 @@ impl ModelHost {
     /// Has the host refuse messages from now on, or no longer.
     pub fn refuse_routes(&self, refuse: bool) {
         self.lock().refuses_routes = refuse;
+    }
+
+    /// Has the host refuse to show memory, or no longer.
+    pub fn refuse_memory(&self, refuse: bool) {
+        self.lock().refuses_memory = refuse;
+    }
+
+    /// Where memory is shown, ascending, and how much.
+    #[must_use]
+    pub fn memory(&self) -> Vec<(u64, u64)> {
+        self.lock().memory.iter().map(|(address, memory)| (*address, memory.len())).collect()
+    }
+
+    /// The memory that is shown at `address`, and how far in that is.
+    #[must_use]
+    pub(super) fn memory_at(&self, address: u64) -> Option<(Arc<HostMemory>, u64)> {
+        let state = self.lock();
+        let (start, memory) = state.memory.range(..=address).next_back()?;
+        (address - start < memory.len()).then(|| (Arc::clone(memory), address - start))
     }
 
     /// How many times the host was called for kicks, routes and irqfds since this was asked last:
@@ -178,5 +199,24 @@ impl Host for ModelHost {
             state.delivered.extend(message);
         }
         Ok(())
+    }
+
+    fn show_memory(&self, address: u64, memory: &Arc<HostMemory>) -> io::Result<()> {
+        let mut state = self.lock();
+        if state.refuses_memory {
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
+        let end = address + memory.len();
+        let before = state.memory.range(..end).next_back();
+        assert!(
+            before.is_none_or(|(start, memory)| start + memory.len() <= address),
+            "memory is shown where nothing is"
+        );
+        state.memory.insert(address, Arc::clone(memory));
+        Ok(())
+    }
+
+    fn hide_memory(&self, address: u64) {
+        self.lock().memory.remove(&address).expect("only what is shown is hidden");
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! Property tests feed random bytes, the fuzz targets `pci_config` and `virtio_pci` evolved ones.
 
+use std::fs::File;
 use std::ops::Range;
 
-use parador_virtio::QueueLayout;
 use parador_virtio::testing::hostile::Source;
+use parador_virtio::{QueueLayout, SharedPiece};
 
-use super::{ECAM, Guest, HIGH, LOW, PciDriver, Strict, Watch};
+use super::{ECAM, Guest, HIGH, LOW, PciDriver, Strict, Watch, memory_file};
 use crate::pci::PciAddress;
 
 /// Bytes of a BAR of a virtio function.
@@ -71,6 +72,8 @@ struct World {
     guest: Guest,
     driver: PciDriver,
     watch: Watch,
+    /// What the device shows of itself.
+    file: File,
     /// Whether the queues are stopped from outside.
     paused: bool,
 }
@@ -81,7 +84,7 @@ impl World {
         let (device, watch) = Strict::new();
         let address = guest.root.attach_virtio(Box::new(device), None).expect("there is room");
         let driver = PciDriver::probe(&mut guest, address);
-        Self { guest, driver, watch, paused: false }
+        Self { guest, driver, watch, file: memory_file(4 << 20), paused: false }
     }
 
     fn access(&mut self, source: &mut Source<'_>, address: u64) {
@@ -120,7 +123,8 @@ impl World {
 
     fn windows(&mut self, source: &mut Source<'_>) {
         let window = source.choose(&[&LOW, &HIGH]);
-        let offset = source.choose(&[0, 0x7FFF, 0x8000, window.end - window.start - 1, 0x0100_0000]);
+        let last = window.end - window.start - 1;
+        let offset = source.choose(&[0, 0x1000, 0x7FFF, 0x8000, 0x0020_0000, last, 0x0100_0000]);
         self.access(source, window.start + offset);
     }
 
@@ -130,6 +134,10 @@ impl World {
         let to = source.choose(&low) as u32;
         let devfn = source.choose(&[8, 0]);
         self.guest.write(ECAM.start + (devfn << 12) + 0x10, &to.to_le_bytes());
+        if source.below(2) == 0 {
+            let to = source.choose(&[HIGH.start, HIGH.start + (4 << 20), HIGH.end - (4 << 20), 0, LOW.start]);
+            self.guest.write(ECAM.start + (devfn << 12) + 0x18, &to.to_le_bytes());
+        }
         self.guest.write(ECAM.start + (devfn << 12) + 4, &[source.choose(&[2, 0, 6])]);
         let at = u64::from(to) + u64::from(source.u16());
         self.access(source, at);
@@ -149,8 +157,10 @@ impl World {
             4 => {
                 self.guest.root.reset();
                 assert_eq!((self.guest.host.lines(), self.guest.host.kicks()), ((0, 0), vec![]));
+                assert_eq!(self.guest.host.memory(), []);
             }
             _ => {
+                self.guest.host.refuse_memory(source.below(4) == 0);
                 self.guest.host.refuse_kicks(source.below(2) == 0);
                 self.guest.host.refuse_lines(source.below(8) == 0);
                 self.guest.host.refuse_routes(source.below(8) == 0);
@@ -159,7 +169,8 @@ impl World {
     }
 
     fn device(&mut self, source: &mut Source<'_>) {
-        match source.below(4) {
+        match source.below(6) {
+            4 | 5 => self.shared_memory(source),
             0 => assert!(self.watch.change_config(), "a device can always announce changes"),
             1 => self.watch.call(),
             2 => self.watch.break_rings(),
@@ -168,6 +179,22 @@ impl World {
                 self.watch.forget(source.below(4) == 0);
             }
         }
+    }
+
+    /// The device maps and unmaps, right or wrong.
+    fn shared_memory(&self, source: &mut Source<'_>) {
+        let piece = SharedPiece {
+            region: source.choose(&[1, 1, 200, 200, 0]),
+            offset: source.choose(&[0, 0, 0x1000, 0x2000, 1, u64::MAX - 0xFFF]),
+            len: source.choose(&[0x1000, 0x1000, 0x2000, 2 << 20, 0, u64::MAX]),
+        };
+        let memory = self.watch.shared_memory();
+        let done = match source.below(2) {
+            0 => memory.map(piece, &self.file, 0x1000, source.below(2) == 0),
+            _ => memory.unmap(piece),
+        };
+        let fits = piece.offset.checked_add(piece.len).is_some_and(|end| end <= 2 << 20);
+        assert!(fits || done.is_err(), "{piece:?}");
     }
 
     /// An honest start, but for what `source` makes of it: deep states are rare by chance.
@@ -227,6 +254,10 @@ impl World {
         let in_window = |range: &Range<u64>, kick: &u64| range.contains(kick);
         assert!(kicks.iter().all(|kick| in_window(&LOW, kick) || in_window(&HIGH, kick)), "{kicks:x?}");
         assert!(kicks.len() <= 3);
+        for (start, len) in self.guest.host.memory() {
+            let in_window = |range: &Range<u64>| range.start <= start && start + len <= range.end;
+            assert!(in_window(&LOW) || in_window(&HIGH), "{start:#x}");
+        }
         assert!(!self.paused || self.watch.running().is_empty(), "nothing starts while paused");
         let (given, connected) = self.guest.host.lines();
         assert!(connected <= given && given <= 4, "a vector has one number");
@@ -236,7 +267,9 @@ impl World {
     fn fixed_registers(&mut self) -> Vec<u8> {
         let at = PciAddress::new(0, 1, 0).expect("in range");
         let mut bytes = Vec::new();
-        for offset in (0..4).chain(8..0x0C).chain(0x0D..0x10).chain(0x14..0x3C).chain(0x40..0x42) {
+        for offset in
+            (0..4).chain(8..0x0C).chain(0x0D..0x10).chain(0x14..0x18).chain(0x20..0x3C).chain(0x40..0x42)
+        {
             bytes.extend(self.guest.config::<1>(at, offset));
         }
         bytes
@@ -256,6 +289,7 @@ impl World {
     /// Whatever happened, a reset of the machine makes it right again.
     fn end(mut self) {
         self.guest.host.refuse_kicks(false);
+        self.guest.host.refuse_memory(false);
         self.guest.host.refuse_lines(false);
         self.guest.host.refuse_routes(false);
         self.watch.forget(false);

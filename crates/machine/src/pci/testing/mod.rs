@@ -8,15 +8,17 @@ mod driver;
 mod host;
 pub mod hostile;
 
+use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 
 use parador_virtio::testing::Arena;
 
-pub use device::{Echo, Gate, Strict, Watch};
+pub use device::{Bare, Echo, Gate, REGIONS, Strict, Watch};
 pub use driver::{PciDriver, STATUS_DRIVER_OK, STATUS_FEATURES_OK, STATUS_NEEDS_RESET};
 pub use host::ModelHost;
 
+use super::host_memory::scratch;
 use super::{ConfigPorts, Ecam, Host, PciAddress, PciRoot, Window, Windows};
 use crate::bus::{BusDevice, Effect};
 
@@ -73,6 +75,12 @@ impl Guest {
 
     /// Reads guest-physical memory that is not RAM; all ones where nothing is.
     pub fn read(&mut self, address: u64, data: &mut [u8]) {
+        if let Some((memory, offset)) = self.host.memory_at(address) {
+            if memory.load(offset, data).is_ok() {
+                return;
+            }
+            assert_ne!(self.root.give_up_memory(), 0, "a processor is stuck for ever");
+        }
         match self.device(address) {
             Some((device, offset)) => device.read(offset, data),
             None => data.fill(0xFF),
@@ -83,6 +91,12 @@ impl Guest {
     pub fn write(&mut self, address: u64, data: &[u8]) {
         if self.host.kick(address) {
             return;
+        }
+        if let Some((memory, offset)) = self.host.memory_at(address) {
+            if memory.store(offset, data).is_ok() {
+                return;
+            }
+            assert_ne!(self.root.give_up_memory(), 0, "a processor is stuck for ever");
         }
         if let Some((device, offset)) = self.device(address) {
             assert_eq!(device.write(offset, data), Effect::None, "no PCI function ends the machine");
@@ -125,6 +139,17 @@ impl Guest {
         let effect = self.ports.write(u64::from(port - 0xCF8), data);
         assert!(effect == Effect::None || port == 0xCF9, "no PCI function ends the machine");
     }
+}
+
+/// A file in memory of `len` zeroes.
+///
+/// # Panics
+/// The host has no descriptors left.
+#[must_use]
+pub fn memory_file(len: u64) -> File {
+    let file = scratch().expect("the host has a descriptor to spare");
+    file.set_len(len).expect("a file in memory can have any length");
+    file
 }
 
 /// Where a register of a function is in ECAM.

@@ -8,7 +8,7 @@ use parador_virtio::{EventFd, QueueLayout};
 
 use crate::kvm::Vm;
 use crate::pci::testing::{Guest, PciDriver, Strict};
-use crate::pci::{Host, MsiMessage};
+use crate::pci::{Host, HostMemory, MsiMessage};
 
 /// A host that never refuses, or the test fails.
 struct Willing(Vm);
@@ -35,6 +35,15 @@ impl Host for Willing {
     fn set_irqfd(&self, gsi: u32, fd: &EventFd, on: bool) -> io::Result<()> {
         self.0.set_irqfd(gsi, fd, on).unwrap();
         Ok(())
+    }
+
+    fn show_memory(&self, address: u64, memory: &Arc<HostMemory>) -> io::Result<()> {
+        self.0.show_memory(address, memory).unwrap();
+        Ok(())
+    }
+
+    fn hide_memory(&self, address: u64) {
+        self.0.hide_memory(address);
     }
 }
 

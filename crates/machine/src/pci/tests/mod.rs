@@ -5,4 +5,5 @@ mod hostile;
 mod interrupts;
 mod kvm;
 mod lifecycle;
+mod shared_memory;
 mod virtio;

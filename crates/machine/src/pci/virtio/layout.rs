@@ -1,4 +1,4 @@
-//! What is where in a virtio function: configuration space, capabilities and the one BAR
+//! What is where in a virtio function: configuration space, capabilities and the BARs
 //! (virtio 1.3 §4.1.2, §4.1.4).
 //!
 //! | offset in BAR 0 | |
@@ -11,19 +11,24 @@
 //! | 0x4000 | MSI-X vector table, 16 bytes for each vector |
 //!
 //! MSI-X has pages of its own, as PCI 3.0 §6.8.2 wants it where a BAR holds other things too.
+//!
+//! BAR 2, for devices that have shared memory, is that memory (§4.1.4.7).
 
 use std::ops::Range;
 
-use parador_virtio::{Identity, ids};
+use parador_virtio::{Identity, SharedPiece, SharedRegion, ids};
 
 use super::common;
 use crate::pci::config::{Bar, ConfigSpace, Header};
 use crate::pci::msix::{self, Msix};
 
-/// Everything is in this BAR: 32 bits wide, so that any guest can reach it.
+/// All registers are in this BAR: 32 bits wide, so that any guest can reach it.
 pub(super) const BAR: usize = 0;
 /// What [`BAR`] is.
 pub(super) const BAR_SHAPE: Bar = Bar { size: 0x8000, wide: false };
+
+/// Shared memory is in this BAR.
+pub(super) const MEMORY_BAR: usize = 2;
 
 const COMMON: u64 = 0;
 const ISR: u64 = 0x0100;
@@ -45,6 +50,49 @@ const _: () = assert!(MAX_VECTORS <= msix::MAX_VECTORS && MAX_VECTORS / 8 <= (TA
 /// One vector for each queue and one for changes of the configuration, as far as they fit.
 pub(super) fn vectors(identity: &Identity) -> u16 {
     (identity.queue_sizes.len() + 1).min(MAX_VECTORS) as u16
+}
+
+/// Where regions of shared memory are in [`MEMORY_BAR`].
+pub(super) struct SharedLayout {
+    /// By id, with the offset of each.
+    regions: Vec<(SharedRegion, u64)>,
+    pub bar: Bar,
+}
+
+/// The most regions whose capabilities fit behind the others in configuration space.
+const MAX_REGIONS: usize = 3;
+/// Linux maps memory of devices in sections of this size.
+const REGION_ALIGN: u64 = 2 << 20;
+const PAGE: u64 = 4096;
+
+impl SharedLayout {
+    /// A place for each of `regions`; `None` if they are too many, not whole pages, or out of order.
+    pub(super) fn new(regions: &[SharedRegion]) -> Option<Self> {
+        let ascending = regions.windows(2).all(|pair| pair[0].id < pair[1].id);
+        if regions.is_empty() || regions.len() > MAX_REGIONS || !ascending {
+            return None;
+        }
+        let mut placed = Vec::with_capacity(regions.len());
+        let mut end = 0u64;
+        for region in regions {
+            if region.size == 0 || !region.size.is_multiple_of(PAGE) {
+                return None;
+            }
+            let offset = end.checked_next_multiple_of(REGION_ALIGN)?;
+            placed.push((*region, offset));
+            end = offset.checked_add(region.size)?;
+        }
+        let size = end.checked_next_power_of_two()?;
+        Some(Self { regions: placed, bar: Bar { size, wide: true } })
+    }
+
+    /// Where a piece is in the BAR; `None` if it is empty or not inside one region.
+    pub(super) fn range(&self, piece: SharedPiece) -> Option<Range<u64>> {
+        let SharedPiece { region: id, offset, len } = piece;
+        let (region, start) = self.regions.iter().find(|(region, _)| region.id == id)?;
+        let end = offset.checked_add(len).filter(|end| len > 0 && *end <= region.size)?;
+        Some(start + offset..start + end)
+    }
 }
 
 /// A part of the BAR.
@@ -89,8 +137,12 @@ pub(super) struct Capabilities {
     pub pci_cfg: usize,
 }
 
-/// Configuration space of a device (§4.1.2), its BAR not yet placed.
-pub(super) fn config_space(identity: &Identity, msix: &Msix) -> (ConfigSpace, Capabilities) {
+/// Configuration space of a device (§4.1.2), its BARs not yet placed.
+pub(super) fn config_space(
+    identity: &Identity,
+    memory: Option<&SharedLayout>,
+    msix: &Msix,
+) -> (ConfigSpace, Capabilities) {
     let kind = identity.kind as u16;
     let mut space = ConfigSpace::new(Header {
         vendor: VENDOR,
@@ -114,8 +166,13 @@ pub(super) fn config_space(identity: &Identity, msix: &Msix) -> (ConfigSpace, Ca
     writable[2] = 0xFF; // bar
     writable[6..].fill(0xFF); // offset, length and data
     let pci_cfg = add(&mut space, Kind::PciCfg, 0, 0, &[0; 4], &writable);
+    for (region, offset) in memory.iter().flat_map(|layout| &layout.regions) {
+        add_shared_memory(&mut space, *region, *offset);
+    }
     (space, Capabilities { msix, pci_cfg })
 }
+
+const VENDOR_SPECIFIC: u8 = 0x09;
 
 /// Types of virtio capabilities (§4.1.4).
 #[derive(Clone, Copy)]
@@ -125,6 +182,7 @@ enum Kind {
     Isr = 3,
     Device = 4,
     PciCfg = 5,
+    SharedMemory = 8,
 }
 
 /// Adds `struct virtio_pci_cap` (§4.1.4), followed by `more`.
@@ -136,7 +194,6 @@ fn add(
     more: &[u8],
     writable: &[u8],
 ) -> usize {
-    const VENDOR_SPECIFIC: u8 = 0x09;
     const LENGTH: usize = 16;
     let mut body = Vec::with_capacity(LENGTH + more.len());
     body.extend([(LENGTH + more.len()) as u8, kind as u8, BAR as u8, 0, 0, 0]);
@@ -144,6 +201,17 @@ fn add(
     body.extend((length as u32).to_le_bytes());
     body.extend(more);
     space.add_capability(VENDOR_SPECIFIC, &body, writable)
+}
+
+/// Adds `struct virtio_pci_cap64` (§4.1.4.7).
+fn add_shared_memory(space: &mut ConfigSpace, region: SharedRegion, offset: u64) {
+    const LENGTH: usize = 24;
+    let mut body = Vec::with_capacity(LENGTH);
+    body.extend([LENGTH as u8, Kind::SharedMemory as u8, MEMORY_BAR as u8, region.id, 0, 0]);
+    for half in [offset, region.size, offset >> 32, region.size >> 32] {
+        body.extend((half as u32).to_le_bytes());
+    }
+    space.add_capability(VENDOR_SPECIFIC, &body, &[]);
 }
 
 // Fields of the PCI configuration access capability (§4.1.4.9), from its start.

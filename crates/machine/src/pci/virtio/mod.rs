@@ -8,6 +8,7 @@
 
 mod common;
 mod layout;
+mod memory_bar;
 mod rings;
 mod shared;
 
@@ -15,15 +16,16 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use parador_virtio::{EventFd, GuestMemory, Interrupt, LogLimit, VirtioDevice};
+use parador_virtio::{EventFd, GuestMemory, Interrupt, LogLimit, SharedRegion, VirtioDevice};
 use tracing::warn;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK};
 
 use self::common::{Action, Common, NO_VECTOR};
-use self::layout::{BAR, BAR_SHAPE, Capabilities, Region};
+use self::layout::{BAR, BAR_SHAPE, Capabilities, MEMORY_BAR, Region, SharedLayout};
+use self::memory_bar::MemoryBar;
 use self::rings::{Rings, Start};
 use self::shared::{ISR_QUEUE, Shared};
-use super::config::{self, Bar, ConfigSpace};
+use super::config::{self, BARS, Bar, ConfigSpace};
 use super::msix::{self, Msix};
 use super::root::Function;
 use super::{AttachError, Host, Windows};
@@ -40,13 +42,15 @@ pub(super) struct VirtioFunction {
     shared: Arc<Shared>,
     /// Signalled by queues without a vector while MSI-X is off; ISR status shows it.
     unmapped: Option<Interrupt>,
+    /// For a device that has shared memory.
+    memory_bar: Option<MemoryBar>,
     host: Arc<dyn Host>,
     memory: Arc<GuestMemory>,
     windows: Windows,
 }
 
 impl VirtioFunction {
-    /// Makes a function of `device`. Nothing is asked of the host before a driver does.
+    /// Makes a function of `device`. Nothing but addresses is asked of the host before a driver does.
     pub(super) fn new(
         mut device: Box<dyn VirtioDevice>,
         host: Arc<dyn Host>,
@@ -60,13 +64,18 @@ impl VirtioFunction {
                 config_len: identity.config_len,
             });
         }
+        let memory_bar = memory_bar(&identity.shared_memory)?;
         let msix = Msix::new(layout::vectors(identity));
-        let (config, capabilities) = layout::config_space(identity, &msix);
+        let (config, capabilities) =
+            layout::config_space(identity, memory_bar.as_ref().map(MemoryBar::layout), &msix);
         let common = Common::new(identity);
         let rings = Rings::new(identity.queue_sizes.len());
         let config_len = identity.config_len;
         let shared = Shared::new();
         device.on_config_change(shared.config_changed());
+        if let Some(bar) = &memory_bar {
+            device.on_shared_memory(bar.access());
+        }
         Ok(Self {
             device,
             config,
@@ -77,6 +86,7 @@ impl VirtioFunction {
             rings,
             shared,
             unmapped: None,
+            memory_bar,
             host,
             memory,
             windows,
@@ -266,6 +276,10 @@ impl VirtioFunction {
         self.device.reset();
         self.common.reset();
         self.device.on_config_change(self.shared.config_changed());
+        if let Some(bar) = &mut self.memory_bar {
+            bar.reset(&*self.host);
+            self.device.on_shared_memory(bar.access());
+        }
     }
 
     fn queue_count(&self) -> usize {
@@ -293,13 +307,46 @@ impl VirtioFunction {
     }
 }
 
+/// The BAR for `regions` of shared memory, if there are any.
+fn memory_bar(regions: &[SharedRegion]) -> Result<Option<MemoryBar>, AttachError> {
+    if regions.is_empty() {
+        return Ok(None);
+    }
+    let layout = SharedLayout::new(regions).ok_or_else(|| AttachError::SharedMemory(regions.into()))?;
+    let size = layout.bar.size;
+    MemoryBar::new(layout).map(Some).map_err(|source| AttachError::NoAddresses { size, source })
+}
+
 impl Function for VirtioFunction {
     fn config(&mut self) -> &mut ConfigSpace {
         &mut self.config
     }
 
-    fn bars(&self) -> &'static [(usize, Bar)] {
-        &[(BAR, BAR_SHAPE)]
+    fn bars(&self) -> Vec<(usize, Bar)> {
+        let memory = self.memory_bar.as_ref().map(|bar| (MEMORY_BAR, bar.layout().bar));
+        [(BAR, BAR_SHAPE)].into_iter().chain(memory).collect()
+    }
+
+    fn on_placed(&mut self, ranges: &[Option<Range<u64>>; BARS]) {
+        if let Some(bar) = &mut self.memory_bar {
+            bar.place(ranges[MEMORY_BAR].as_ref(), &*self.host);
+        }
+    }
+
+    fn give_up_memory(&mut self) -> bool {
+        let given_up = self.memory_bar.as_mut().is_some_and(|bar| bar.give_up(&*self.host));
+        if given_up {
+            static LIMIT: LogLimit = LogLimit::new();
+            if let Some(dropped) = LIMIT.pass() {
+                let kind = self.device.identity().kind;
+                warn!(
+                    kind,
+                    dropped, "a guest touched what it cannot of a device's shared memory and loses it"
+                );
+            }
+            self.shared.set_needs_reset();
+        }
+        given_up
     }
 
     fn read_config(&mut self, offset: usize, data: &mut [u8]) {
@@ -324,12 +371,18 @@ impl Function for VirtioFunction {
         }
     }
 
-    fn read_bar(&mut self, _bar: usize, offset: u64, data: &mut [u8]) {
-        self.read_region(offset, data);
+    fn read_bar(&mut self, bar: usize, offset: u64, data: &mut [u8]) {
+        match bar {
+            BAR => self.read_region(offset, data),
+            // Shared memory that the guest does not see itself.
+            _ => data.fill(0xFF),
+        }
     }
 
-    fn write_bar(&mut self, _bar: usize, offset: u64, data: &[u8]) {
-        self.write_region(offset, data);
+    fn write_bar(&mut self, bar: usize, offset: u64, data: &[u8]) {
+        if bar == BAR {
+            self.write_region(offset, data);
+        }
     }
 
     fn stop_queues(&mut self) {

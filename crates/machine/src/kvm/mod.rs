@@ -2,24 +2,24 @@
 
 #![expect(unsafe_code, reason = "gives guest memory and descriptors to KVM")]
 
+mod routes;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::{Builder, JoinHandle};
 
-use kvm_bindings::{
-    CpuId, KVM_API_VERSION, KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_IRQCHIP_IOAPIC,
-    KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_MAX_CPUID_ENTRIES, KvmIrqRouting,
-    kvm_irq_routing_entry, kvm_userspace_memory_region,
-};
+use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, NoDatamatch, VmFd};
 use parador_virtio::GuestMemory;
+use tracing::warn;
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 use vmm_sys_util::errno;
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::pci::{Host, MsiMessage};
+use self::routes::{Route, Routes};
+use crate::pci::{Host, HostMemory, MsiMessage};
 use crate::platform::x86_64::layout::{IDENTITY_MAP, IOAPIC_PINS, TSS};
 use crate::vcpu::Vcpu;
 
@@ -110,7 +110,7 @@ pub fn hardware_virtualization() -> bool {
 
 /// A virtual machine in the kernel: memory, interrupt controllers, and who is connected to them.
 ///
-/// Every method may be called from any thread. Lock order: `routes` or `lines`, then `fd`; each is
+/// Every method may be called from any thread. Lock order: `routes`, `lines` or `shown`, then `fd`; each is
 /// held for a system call and nothing else.
 pub struct Vm {
     kvm: Arc<Kvm>,
@@ -118,24 +118,14 @@ pub struct Vm {
     memory: Arc<GuestMemory>,
     routes: Mutex<Routes>,
     lines: Mutex<Vec<(u32, EventFd)>>,
+    /// Memory beside the guest's own, in the slots that follow it, and where the guest sees it.
+    shown: Mutex<Vec<Option<Shown>>>,
     /// Replaced when the guest reboots; none while it is between two lives.
     fd: RwLock<Option<VmFd>>,
 }
 
-/// Where message-signalled interrupts go; index 0 is GSI [`IOAPIC_PINS`].
-struct Routes {
-    messages: Vec<Route>,
-    limit: usize,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Route {
-    /// The number is nobody's.
-    Free,
-    /// It is somebody's, and goes nowhere yet.
-    Nowhere,
-    To(MsiMessage),
-}
+/// Memory that the guest sees, and at which address.
+type Shown = (u64, Arc<HostMemory>);
 
 impl Vm {
     /// Takes an open `/dev/kvm`, or opens it, and makes a machine with `memory` and in-kernel interrupt
@@ -157,8 +147,9 @@ impl Vm {
             kvm,
             cpuid: Mutex::new(cpuid),
             memory,
-            routes: Mutex::new(Routes { messages: Vec::new(), limit: messages }),
+            routes: Mutex::new(Routes::new(messages)),
             lines: Mutex::new(Vec::new()),
+            shown: Mutex::new(Vec::new()),
             fd: RwLock::new(Some(fd)),
         })
     }
@@ -170,11 +161,8 @@ impl Vm {
     /// # Errors
     /// KVM refuses.
     pub fn renew(&self) -> Result<(), KvmError> {
-        for route in &mut lock(&self.routes).messages {
-            if let Route::To(_) = route {
-                *route = Route::Nowhere;
-            }
-        }
+        lock(&self.routes).forget();
+        lock(&self.shown).clear(); // with the old machine
         let lines = lock(&self.lines);
         let mut slot = self.fd.write().unwrap_or_else(PoisonError::into_inner);
         *slot = None; // Closed before the next is made, so that there are never two.
@@ -235,6 +223,21 @@ impl Vm {
     pub(crate) fn create_processor(&self, index: u32, id: u32) -> Result<Vcpu, KvmError> {
         let created = self.with(|fd| fd.create_vcpu(u64::from(id)));
         Ok(Vcpu::new(index, created.map_err(|source| KvmError::Call { doing: "make a processor", source })?))
+    }
+
+    /// Has the slot of entry `index` of `shown` be `memory` at `address`, or none at all.
+    fn set_slot(&self, index: usize, address: u64, memory: Option<&Arc<HostMemory>>) -> io::Result<()> {
+        let slot = self.memory.num_regions() + index;
+        let slot = kvm_userspace_memory_region {
+            slot: u32::try_from(slot).map_err(io::Error::other)?,
+            guest_phys_addr: address,
+            memory_size: memory.map_or(0, |memory| memory.len()),
+            userspace_addr: memory.map_or(0, |memory| memory.as_ptr() as u64),
+            flags: 0,
+        };
+        // SAFETY: whoever calls keeps the memory in `shown` until the slot is gone, and the guest's own
+        // memory, with which it could overlap, is outside all windows for BARs; KVM refuses if not.
+        self.with(|fd| unsafe { fd.set_user_memory_region(slot) })
     }
 
     fn with<T>(&self, call: impl FnOnce(&VmFd) -> errno::Result<T>) -> io::Result<T> {
@@ -355,68 +358,29 @@ impl Host for Vm {
     fn set_irqfd(&self, gsi: u32, fd: &EventFd, on: bool) -> io::Result<()> {
         self.with(|vm| if on { vm.register_irqfd(fd, gsi) } else { vm.unregister_irqfd(fd, gsi) })
     }
-}
 
-impl Routes {
-    fn allocate(&mut self) -> io::Result<u32> {
-        let free = self.messages.iter().position(|route| *route == Route::Free);
-        let index = free.unwrap_or(self.messages.len());
-        if index >= self.limit {
-            return Err(io::Error::other("KVM has no interrupt routes left"));
+    fn show_memory(&self, address: u64, memory: &Arc<HostMemory>) -> io::Result<()> {
+        let mut shown = lock(&self.shown);
+        let free = shown.iter().position(Option::is_none).unwrap_or(shown.len());
+        self.set_slot(free, address, Some(memory))?;
+        let entry = Some((address, Arc::clone(memory)));
+        match shown.get_mut(free) {
+            Some(slot) => *slot = entry,
+            None => shown.push(entry),
         }
-        match self.messages.get_mut(index) {
-            Some(route) => *route = Route::Nowhere,
-            None => self.messages.push(Route::Nowhere),
-        }
-        Ok(IOAPIC_PINS + u32::try_from(index).expect("KVM has at most 4096 routes"))
+        Ok(())
     }
 
-    /// A message the number still has is left out of the next table; nothing signals it until then.
-    fn release(&mut self, gsi: u32) {
-        if let Ok(route) = self.find(gsi) {
-            *route = Route::Free;
+    fn hide_memory(&self, address: u64) {
+        let mut shown = lock(&self.shown);
+        let is_there = |slot: &Option<Shown>| matches!(slot, Some((at, _)) if *at == address);
+        let Some(index) = shown.iter().position(is_there) else { return };
+        match self.set_slot(index, address, None) {
+            Ok(()) => shown[index] = None,
+            // The guest may see it still, so it stays ours.
+            Err(error) => warn!(address, %error, "cannot take memory from a guest"),
         }
     }
-
-    /// The route of a number given out.
-    fn find(&mut self, gsi: u32) -> io::Result<&mut Route> {
-        let index = gsi.checked_sub(IOAPIC_PINS).and_then(|index| usize::try_from(index).ok());
-        index
-            .and_then(|index| self.messages.get_mut(index))
-            .filter(|route| **route != Route::Free)
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-
-    /// The whole table, as KVM wants it: the wires as it had them itself, then the messages.
-    fn table(&self) -> io::Result<KvmIrqRouting> {
-        let mut entries = Vec::with_capacity(40 + self.messages.len());
-        for gsi in 0..IOAPIC_PINS {
-            match gsi {
-                0..8 => entries.push(wire(gsi, KVM_IRQCHIP_PIC_MASTER, gsi)),
-                8..16 => entries.push(wire(gsi, KVM_IRQCHIP_PIC_SLAVE, gsi - 8)),
-                _ => {}
-            }
-            entries.push(wire(gsi, KVM_IRQCHIP_IOAPIC, gsi));
-        }
-        for (gsi, message) in (IOAPIC_PINS..).zip(&self.messages) {
-            if let Route::To(MsiMessage { address, data }) = *message {
-                let mut entry =
-                    kvm_irq_routing_entry { gsi, type_: KVM_IRQ_ROUTING_MSI, ..Default::default() };
-                entry.u.msi.address_lo = address as u32;
-                entry.u.msi.address_hi = (address >> 32) as u32;
-                entry.u.msi.data = data;
-                entries.push(entry);
-            }
-        }
-        KvmIrqRouting::from_entries(&entries).map_err(|error| io::Error::other(format!("{error:?}")))
-    }
-}
-
-fn wire(gsi: u32, irqchip: u32, pin: u32) -> kvm_irq_routing_entry {
-    let mut entry = kvm_irq_routing_entry { gsi, type_: KVM_IRQ_ROUTING_IRQCHIP, ..Default::default() };
-    entry.u.irqchip.irqchip = irqchip;
-    entry.u.irqchip.pin = pin;
-    entry
 }
 
 #[cfg(test)]
@@ -436,39 +400,6 @@ mod tests {
             assert!(error.hint().is_some(), "{error}");
         }
         assert!(KvmError::NoPermission.hint().unwrap().contains("log in again"));
-    }
-
-    #[test]
-    fn routes_are_numbered_from_behind_the_wires_and_given_out_once() {
-        let mut routes = Routes { messages: Vec::new(), limit: 2 };
-        assert_eq!(routes.allocate().unwrap(), IOAPIC_PINS);
-        assert_eq!(routes.allocate().unwrap(), IOAPIC_PINS + 1);
-        assert!(routes.allocate().is_err(), "there are only so many");
-        routes.release(IOAPIC_PINS);
-        assert!(routes.find(IOAPIC_PINS).is_err());
-        assert_eq!(routes.allocate().unwrap(), IOAPIC_PINS);
-        for gsi in [0, IOAPIC_PINS - 1, IOAPIC_PINS + 2, u32::MAX] {
-            assert!(routes.find(gsi).is_err(), "{gsi} was never given out");
-        }
-    }
-
-    #[test]
-    fn the_table_has_every_wire_and_the_messages_there_are() {
-        let mut routes = Routes { messages: Vec::new(), limit: 8 };
-        routes.allocate().unwrap();
-        let gsi = routes.allocate().unwrap();
-        *routes.find(gsi).unwrap() = Route::To(MsiMessage { address: 0x1_fee0_0000, data: 0x4041 });
-        let table = routes.table().unwrap();
-        let entries = table.as_slice();
-        let wires = entries.iter().filter(|entry| entry.type_ == KVM_IRQ_ROUTING_IRQCHIP);
-        assert_eq!(wires.clone().count(), 24 + 16);
-        assert!((0..IOAPIC_PINS).all(|pin| wires.clone().any(|wire| wire.gsi == pin)));
-        let messages: Vec<_> = entries.iter().filter(|entry| entry.type_ == KVM_IRQ_ROUTING_MSI).collect();
-        assert_eq!(messages.len(), 1);
-        assert_eq!(messages[0].gsi, gsi);
-        // SAFETY: the entry's type says which part of the union counts.
-        let msi = unsafe { messages[0].u.msi };
-        assert_eq!((msi.address_hi, msi.address_lo, msi.data), (1, 0xfee0_0000, 0x4041));
     }
 
     #[test]
