@@ -262,7 +262,7 @@ fn ask(zones: &Zones, model: &mut Model, request: &Request) -> [Result<u64, Refu
         Request::Open(zone) => [none(model.open(zone * ZONE)), none(zones.open(zone * ZONE))],
         Request::Close(zone) => [none(model.close(zone * ZONE)), none(zones.close(zone * ZONE))],
         Request::Reset(zone) => {
-            let reset = zones.hold(zone * ZONE).map(Held::reset);
+            let reset = zones.hold(zone * ZONE).map(|held| held.reset());
             [none(model.reset(zone * ZONE)), none(reset)]
         }
         Request::Finish(zone) => {
@@ -275,7 +275,7 @@ fn ask(zones: &Zones, model: &mut Model, request: &Request) -> [Result<u64, Refu
         }
         Request::ResetAll => {
             model.reset_all();
-            [Ok(0), none(zones.hold_all().map(|all| all.into_iter().for_each(Held::reset)))]
+            [Ok(0), none(zones.hold_all().map(|all| all.iter().for_each(Held::reset)))]
         }
         Request::Fail { zone, offline } => {
             if zone >= model.zones.len() as u64 {

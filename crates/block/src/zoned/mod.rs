@@ -22,7 +22,10 @@
 //! ```
 
 mod geometry;
+#[cfg(not(loom))]
+pub mod image;
 mod word;
+mod words;
 mod zones;
 
 pub use geometry::{Geometry, GeometryError, MAX_ZONES};

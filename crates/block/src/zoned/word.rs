@@ -36,6 +36,16 @@ impl Condition {
         self.is_open() || self == Self::Closed
     }
 
+    /// What becomes of it when nobody has the zone open any more, `written` bytes of it being written.
+    #[must_use]
+    pub fn at_rest(self, written: u64) -> Self {
+        match self {
+            open if open.is_open() && written == 0 => Self::Empty,
+            open if open.is_open() => Self::Closed,
+            other => other,
+        }
+    }
+
     /// The condition with this number.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
@@ -70,33 +80,51 @@ pub(super) const MAX_WRITES: u16 = (1 << 11) - 1;
 /// One write, in the word.
 pub(super) const ONE_WRITE: u64 = 1 << WRITES;
 
-const WRITES: u32 = 48;
-const HELD: u32 = 59;
-const CONDITION: u32 = 60;
-const POINTER_MASK: u64 = (1 << WRITES) - 1;
+// From the low end: 32 bits of pointer in units of 512 bytes, 4 of condition, 16 of checksum over
+// those and the zone's number, 1 that says held, 11 that count writes.
+const UNIT: u64 = 512;
+const CONDITION: u32 = 32;
+const CHECK: u32 = 36;
+const HELD: u32 = 52;
+const WRITES: u32 = 53;
+/// What a checksum is over: it stays right while writes come and go.
+const STATE: u64 = (1 << CHECK) - 1;
 
 impl Word {
     pub(super) fn new(condition: Condition, pointer: u64) -> Self {
         Self { condition, held: false, writes: 0, pointer }
     }
 
-    pub(super) fn pack(self) -> u64 {
+    /// The word of `zone`. The pointer is whole units of 512 bytes, at most 2^41 - 512.
+    pub(super) fn pack(self, zone: u32) -> u64 {
         let Self { condition, held, writes, pointer } = self;
-        u64::from(condition as u8) << CONDITION
-            | u64::from(held) << HELD
-            | u64::from(writes) << WRITES
-            | pointer & POINTER_MASK
+        debug_assert!(pointer.is_multiple_of(UNIT) && pointer / UNIT <= u64::from(u32::MAX));
+        let state = (u64::from(condition as u8) << CONDITION) | (pointer / UNIT);
+        state | (check(state, zone) << CHECK) | (u64::from(held) << HELD) | (u64::from(writes) << WRITES)
     }
 
     pub(super) fn unpack(word: u64) -> Self {
         Self {
-            condition: Condition::from_number((word >> CONDITION) as u8)
-                .expect("only words of `pack` are stored"),
+            condition: condition(word).expect("only words of `pack` are stored"),
             held: word >> HELD & 1 != 0,
-            writes: (word >> WRITES) as u16 & MAX_WRITES,
-            pointer: word & POINTER_MASK,
+            writes: (word >> WRITES) as u16,
+            pointer: (word & u64::from(u32::MAX)) * UNIT,
         }
     }
+
+    /// The word of `zone` from memory that others could write to; `None` if it is none.
+    pub(super) fn verified(word: u64, zone: u32) -> Option<Self> {
+        condition(word)?;
+        (word >> CHECK & 0xffff == check(word & STATE, zone)).then(|| Self::unpack(word))
+    }
+}
+
+fn condition(word: u64) -> Option<Condition> {
+    Condition::from_number((word >> CONDITION & 0xf) as u8)
+}
+
+fn check(state: u64, zone: u32) -> u64 {
+    u64::from(crc32c::crc32c_append(zone, &state.to_le_bytes())) & 0xffff
 }
 
 #[cfg(test)]
@@ -106,14 +134,24 @@ mod tests {
     #[test]
     fn a_word_comes_back() {
         for condition in (0..16).filter_map(Condition::from_number) {
-            for (held, writes, pointer) in
-                [(false, 0, 0), (true, MAX_WRITES, 1 << 40), (false, 1, POINTER_MASK)]
-            {
+            for (held, writes, pointer) in [(false, 0, 0), (true, MAX_WRITES, 1 << 40), (false, 1, 512)] {
                 let word = Word { condition, held, writes, pointer };
-                assert_eq!(Word::unpack(word.pack()), word);
+                assert_eq!(Word::unpack(word.pack(7)), word);
+                assert_eq!(Word::verified(word.pack(7), 7), Some(word));
+                assert_eq!(Word::verified(word.pack(7), 8), None, "it is another zone's");
             }
         }
         let word = Word::new(Condition::Closed, 4096);
-        assert_eq!(Word::unpack(word.pack() + ONE_WRITE).writes, 1);
+        assert_eq!(Word::verified(word.pack(0) + ONE_WRITE, 0).unwrap().writes, 1);
+    }
+
+    #[test]
+    fn a_bit_of_a_zones_state_that_flips_is_seen() {
+        for pointer in [0, 4096, 1 << 26] {
+            let word = Word::new(Condition::Closed, pointer).pack(3);
+            for bit in 0..HELD {
+                assert_eq!(Word::verified(word ^ 1 << bit, 3), None, "bit {bit}");
+            }
+        }
     }
 }

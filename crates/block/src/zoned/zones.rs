@@ -3,6 +3,7 @@
 
 use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use super::word::{Condition, MAX_WRITES, ONE_WRITE, Word};
+use super::words::Words;
 use super::{Geometry, Refusal};
 
 /// The zones of a disk. May be used by any number of threads at once.
@@ -12,7 +13,7 @@ use super::{Geometry, Refusal};
 /// open and active zones are counted: limits are exact.
 pub struct Zones {
     geometry: Geometry,
-    words: Box<[AtomicU64]>,
+    words: Words,
     /// When each zone was last written to, by `clock`. Kept only where the number of open zones has
     /// a limit.
     stamps: Box<[AtomicU64]>,
@@ -74,20 +75,27 @@ impl Zones {
     /// capacity). What was open is closed, as after a power cycle.
     #[must_use]
     pub fn restore(geometry: Geometry, state: impl Fn(u32) -> (Condition, u64)) -> Self {
+        let words = (0..geometry.zones()).map(|_| AtomicU64::new(0)).collect();
+        Self::restore_in(Words::Own(words), geometry, state)
+    }
+
+    /// As [`Zones::restore`], with words that others see.
+    pub(super) fn restore_in(
+        words: Words,
+        geometry: Geometry,
+        state: impl Fn(u32) -> (Condition, u64),
+    ) -> Self {
         let mut active = 0;
-        let word = |zone| {
+        for (zone, word) in (0..geometry.zones()).zip(words.iter()) {
             let (condition, pointer) = state(zone);
             let condition = match condition {
                 lost @ (Condition::ReadOnly | Condition::Offline) => lost,
                 _ if geometry.is_conventional(zone) => Condition::NotWritePointer,
-                open if open.is_open() && pointer == 0 => Condition::Empty,
-                open if open.is_open() => Condition::Closed,
-                other => other,
+                other => other.at_rest(pointer),
             };
             active += u32::from(condition.is_active());
-            AtomicU64::new(Word::new(condition, pointer).pack())
-        };
-        let words = (0..geometry.zones()).map(word).collect();
+            word.store(Word::new(condition, pointer).pack(zone), Ordering::Release);
+        }
         let limited = if geometry.max_open == 0 { 0 } else { geometry.zones() };
         Self {
             geometry,
@@ -96,6 +104,14 @@ impl Zones {
             clock: AtomicU64::new(1),
             resources: Mutex::new(Resources { active, ..Resources::default() }),
         }
+    }
+
+    /// What lasts of `zone`, which exists: its condition when nobody has it open, and how much of it
+    /// is written.
+    #[must_use]
+    pub fn at_rest(&self, zone: u32) -> (Condition, u64) {
+        let Word { condition, pointer, .. } = self.word(zone);
+        (condition.at_rest(pointer), pointer)
     }
 
     /// The shape of the disk.
@@ -330,7 +346,7 @@ impl Zones {
                 break;
             }
             let next = Word { pointer: end, writes: word.writes + 1, ..word };
-            match cell.compare_exchange_weak(seen, next.pack(), Ordering::AcqRel, Ordering::Acquire) {
+            match cell.compare_exchange_weak(seen, next.pack(zone), Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => {
                     self.touch(zone);
                     return Ok(Write { offset: offset(word), zone: Some(zone) });
@@ -355,7 +371,7 @@ impl Zones {
                 _ => Condition::ImplicitlyOpen,
             };
             let next = Word { condition, pointer: end, writes: word.writes + 1, ..word };
-            if cell.compare_exchange(seen, next.pack(), Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            if cell.compare_exchange(seen, next.pack(zone), Ordering::AcqRel, Ordering::Acquire).is_ok() {
                 self.account(&mut resources, zone, word.condition, condition);
                 self.touch(zone);
                 return Ok(Write { offset: offset(word), zone: Some(zone) });
@@ -387,7 +403,7 @@ impl Zones {
             let from = Word::unpack(seen);
             let mut to = from;
             change(&mut to);
-            if cell.compare_exchange(seen, to.pack(), Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            if cell.compare_exchange(seen, to.pack(zone), Ordering::AcqRel, Ordering::Acquire).is_ok() {
                 return self.account(resources, zone, from.condition, to.condition);
             }
         }
@@ -413,7 +429,7 @@ impl Zones {
                 return None;
             }
             let held = Word { held: true, ..word };
-            match cell.compare_exchange_weak(seen, held.pack(), Ordering::AcqRel, Ordering::Acquire) {
+            match cell.compare_exchange_weak(seen, held.pack(zone), Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return Some(Held { zones: self, zone }),
                 Err(changed) => seen = changed,
             }
@@ -454,8 +470,8 @@ impl Held<'_> {
         self.zones.word(self.zone).pointer
     }
 
-    /// Empties the zone. Its data has been taken away.
-    pub fn reset(self) {
+    /// Empties the zone, which stays held: its data can be taken away before the next write.
+    pub fn reset(&self) {
         self.settle(Condition::Empty, 0);
     }
 
@@ -472,7 +488,7 @@ impl Held<'_> {
     }
 
     /// Makes the zone full. What was not written reads as zeroes.
-    pub fn finish(self) {
+    pub fn finish(&self) {
         let pointer = self.written();
         self.settle(Condition::Full, pointer);
     }

@@ -1,0 +1,257 @@
+//! A zoned disk in one file: its zones' state beside its data, safe against power cuts.
+//!
+//! [`Metadata`] is the part that is not data. FLUSH is [`Metadata::flush`]: what is written and where
+//! write pointers are is durable together. A reset or finish is durable before anything else
+//! happens. Between those, the zones' words are in pages of the file that outlive this process, so
+//! that one which is killed loses nothing as long as the host stays up.
+//!
+//! docs/zoned-image.md has the format byte by byte.
+
+mod format;
+mod journal;
+mod live;
+mod recover;
+mod store;
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+use self::format::{BLOCK, Layout, Record, SUPERBLOCKS, Superblock};
+use self::journal::Journal;
+pub use self::store::Store;
+use super::word::Word;
+use super::words::Words;
+use super::{Condition, Geometry, Held, Refusal, Zones};
+use crate::sys::Mapping;
+
+/// Why an image cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImageError {
+    /// It does not begin as one does.
+    #[error("this is no zoned image")]
+    NotAnImage,
+    /// It was made by a newer version.
+    #[error("a zoned image of version {0}; this program knows version {version}", version = format::VERSION)]
+    Newer(u32),
+    /// What was durable cannot be told any more.
+    #[error("the zoned image is damaged: {0}")]
+    Damaged(&'static str),
+    /// The host does not let us.
+    #[error("cannot {action} the image's metadata")]
+    Host {
+        /// What was tried.
+        action: &'static str,
+        /// What the host says.
+        source: io::Error,
+    },
+}
+
+/// The zones of an open image, and where they are written down. Usable from any thread.
+pub struct Metadata {
+    store: Arc<dyn Store>,
+    superblock: Superblock,
+    zones: Zones,
+    /// Held while something is being made durable.
+    journal: Mutex<Journal>,
+    /// How many flushes were asked for.
+    asked: AtomicU64,
+    /// The file with the live words, unless nobody is to find them.
+    live: Option<File>,
+}
+
+impl Metadata {
+    /// Makes a new image in `store`, whose data reads as zeroes, and says how long its file is.
+    /// `geometry` has been [checked](Geometry::checked); `uuid` is nobody else's.
+    ///
+    /// # Errors
+    /// [`ImageError::Host`].
+    pub fn create(store: &dyn Store, geometry: Geometry, uuid: [u8; 16]) -> Result<u64, ImageError> {
+        let layout = Layout::new(&geometry);
+        let superblock = Superblock { uuid, geometry, layout };
+        // No superblock before all else is there: what is half made is no image.
+        store.punch(0, layout.data).map_err(ImageError::writing)?;
+        let fresh = recover::fresh(&superblock);
+        journal::write_checkpoint(store, &superblock, 1, &fresh).map_err(ImageError::writing)?;
+        for copy in 0..SUPERBLOCKS {
+            store.write(copy * BLOCK as u64, &superblock.block()[..]).map_err(ImageError::writing)?;
+        }
+        store.sync().map_err(ImageError::writing)?;
+        Ok(layout.data + geometry.capacity)
+    }
+
+    /// Opens the image in `file`, which is open for reading and writing, and nobody else's.
+    ///
+    /// # Errors
+    /// See [`ImageError`]; the image is as it was then.
+    pub fn open(file: &File) -> Result<Self, ImageError> {
+        let store: Arc<dyn Store> = Arc::new(file.try_clone().map_err(ImageError::reading)?);
+        let durable = recover::recover(&*store)?;
+        let Superblock { uuid, geometry, layout } = durable.superblock;
+        let count = geometry.zones() as usize;
+        let bytes = live::bytes(geometry.zones()) as usize;
+        if file.metadata().map_err(ImageError::reading)?.len() < layout.data {
+            return Err(ImageError::Damaged("the file ends in its metadata"));
+        }
+        let mapping = Mapping::new(file, layout.live, bytes).map_err(ImageError::reading)?;
+        let words = Words::mapped(mapping, BLOCK, count);
+        let current = live::is_current(file, layout.live, uuid).map_err(ImageError::reading)?;
+        let zones = if current { living(&geometry, &words)? } else { durable.zones.clone() };
+        let live = file.try_clone().map_err(ImageError::reading)?;
+        let metadata = Self::with(store, &durable, zones, words, Some(live))?;
+        live::set_current(file, layout.live, uuid).map_err(ImageError::writing)?;
+        Ok(metadata)
+    }
+
+    /// Opens the image in `store`, as after a power cut: what nobody made durable is gone.
+    ///
+    /// # Errors
+    /// As [`Metadata::open`].
+    pub fn open_store(store: Arc<dyn Store>) -> Result<Self, ImageError> {
+        let durable = recover::recover(&*store)?;
+        let count = durable.superblock.geometry.zones();
+        let words = Words::Own((0..count).map(|_| AtomicU64::new(0)).collect());
+        let zones = durable.zones.clone();
+        Self::with(store, &durable, zones, words, None)
+    }
+
+    fn with(
+        store: Arc<dyn Store>,
+        durable: &recover::Durable,
+        zones: Vec<Record>,
+        words: Words,
+        live: Option<File>,
+    ) -> Result<Self, ImageError> {
+        let superblock = durable.superblock;
+        let geometry = superblock.geometry;
+        // What lies beyond a write pointer is of a write that nobody flushed, or of a reset that was
+        // cut short: it must not be seen when the zone is written again, or read there.
+        for &Record { zone, condition, pointer } in &zones {
+            if matches!(condition, Condition::Empty | Condition::Closed) {
+                let start = superblock.layout.data + geometry.start_of(zone) + pointer;
+                let len = geometry.capacity_of(zone) - pointer;
+                store.punch(start, len).map_err(ImageError::writing)?;
+            }
+        }
+        // A pointer that nobody flushed is about to be on record: so is its data.
+        store.sync().map_err(ImageError::writing)?;
+        let state = |zone: u32| (zones[zone as usize].condition, zones[zone as usize].pointer);
+        let restored = Zones::restore_in(words, geometry, state);
+        let journal =
+            Journal::begin(&*store, &superblock, durable.epoch, zones).map_err(ImageError::writing)?;
+        let (journal, asked) = (Mutex::new(journal), AtomicU64::new(0));
+        Ok(Self { store, superblock, zones: restored, journal, asked, live })
+    }
+
+    /// The zones: where writes go.
+    #[must_use]
+    pub fn zones(&self) -> &Zones {
+        &self.zones
+    }
+
+    /// Where the data of the disk's first byte is in the file.
+    #[must_use]
+    pub fn data_offset(&self) -> u64 {
+        self.superblock.layout.data
+    }
+
+    /// The image's own name.
+    #[must_use]
+    pub fn uuid(&self) -> [u8; 16] {
+        self.superblock.uuid
+    }
+
+    /// Makes every write that was over when this was called durable, with the write pointers that go
+    /// with it. Flushes that wait for one another share the work.
+    ///
+    /// # Errors
+    /// What the host says. If it was the journal that could not be written, it and every later one.
+    pub fn flush(&self) -> io::Result<()> {
+        let ticket = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        let mut journal = self.journal();
+        if journal.served >= ticket {
+            return Ok(());
+        }
+        let serves = self.asked.load(Ordering::Acquire);
+        // Before the data is made durable: a pointer that moves meanwhile is for the next flush.
+        let changed = journal.changed(&self.zones);
+        self.store.sync()?;
+        journal.append(&*self.store, &self.superblock, &changed)?;
+        journal.served = serves;
+        Ok(())
+    }
+
+    /// Empties a zone: first on record, then for writers, then its data.
+    ///
+    /// # Errors
+    /// What the host says. The zone is as it was if its record could not be written; it is empty if
+    /// only its space could not be given back.
+    pub fn reset(&self, held: &Held<'_>) -> io::Result<()> {
+        let zone = held.zone();
+        self.record(&[Record { zone, condition: Condition::Empty, pointer: 0 }], || held.reset())?;
+        let geometry = self.zones.geometry();
+        self.store.punch(self.data_offset() + geometry.start_of(zone), geometry.capacity_of(zone))
+    }
+
+    /// Makes a zone full, on record.
+    ///
+    /// # Errors
+    /// What the host says; the zone is as it was.
+    pub fn finish(&self, held: &Held<'_>) -> io::Result<()> {
+        let record = Record { zone: held.zone(), condition: Condition::Full, pointer: held.written() };
+        // From now on nobody cleans up beyond its pointer: what was reset before has to be gone.
+        self.store.sync()?;
+        self.record(&[record], || held.finish())
+    }
+
+    /// Makes a zone read-only or offline, on record.
+    ///
+    /// # Errors
+    /// What the host says, or (inside) a [`Refusal`].
+    pub fn fail(&self, zone: u32, offline: bool) -> io::Result<()> {
+        let mut journal = self.journal();
+        self.zones.fail(zone, offline).map_err(|refusal: Refusal| io::Error::other(refusal))?;
+        let (condition, pointer) = self.zones.at_rest(zone);
+        self.store.sync()?;
+        journal.append(&*self.store, &self.superblock, &[Record { zone, condition, pointer }])
+    }
+
+    /// Flushes, and says that nobody has the image open any more.
+    ///
+    /// # Errors
+    /// What the host says; the next to open it recovers it.
+    pub fn close(self) -> io::Result<()> {
+        self.flush()?;
+        match &self.live {
+            Some(file) => live::clear(file, self.superblock.layout.live),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes records down, then lets `settle` make them true. No flush sees one without the other.
+    fn record(&self, records: &[Record], settle: impl FnOnce()) -> io::Result<()> {
+        let mut journal = self.journal();
+        journal.append(&*self.store, &self.superblock, records)?;
+        settle();
+        Ok(())
+    }
+
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().expect("nobody panics while writing the journal")
+    }
+}
+
+/// Zones as a process that was killed left them.
+fn living(geometry: &Geometry, words: &Words) -> Result<Vec<Record>, ImageError> {
+    let record = |(zone, word): (u32, &AtomicU64)| {
+        let word = Word::verified(word.load(Ordering::Acquire), zone)?;
+        let condition = word.condition.at_rest(word.pointer);
+        let record = Record { zone, condition, pointer: word.pointer };
+        record.is_possible(geometry).then_some(record)
+    };
+    let records: Option<Vec<_>> = (0..).zip(words.iter()).map(record).collect();
+    records.ok_or(ImageError::Damaged("the live table says what no zone can be"))
+}
