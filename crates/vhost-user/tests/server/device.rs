@@ -17,10 +17,11 @@ use crate::borrow::borrow;
 pub(crate) struct Echo {
     pub(crate) identity: Identity,
     /// The configuration space; its first four bytes can be written.
-    config: Vec<u8>,
-    lanes: Vec<Lane<Handler>>,
+    pub(crate) config: Vec<u8>,
+    pub(crate) lanes: Vec<Lane<Handler>>,
     pub(crate) seen: Arc<Seen>,
-    state: Vec<u8>,
+    /// Bytes of state, the first four of which are those that can be written.
+    pub(crate) state_len: usize,
 }
 
 /// What a test sees of the device, and tells it.
@@ -33,7 +34,6 @@ pub(crate) struct Seen {
     pub(crate) resets: AtomicUsize,
     pub(crate) change: Mutex<Option<Interrupt>>,
     pub(crate) memory: Mutex<Option<Arc<dyn SharedMemory>>>,
-    pub(crate) loaded: Mutex<Option<Vec<u8>>>,
     wakes: Mutex<Vec<EventFd>>,
 }
 
@@ -45,7 +45,7 @@ impl Seen {
     }
 }
 
-struct Handler {
+pub(crate) struct Handler {
     seen: Arc<Seen>,
     held: Vec<Chain>,
     wake: EventFd,
@@ -53,7 +53,6 @@ struct Handler {
 
 pub(crate) const QUEUES: usize = 4;
 pub(crate) const CONFIG: [u8; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
-pub(crate) const STATE: &[u8] = b"what an echo remembers";
 
 impl Echo {
     pub(crate) fn new() -> Self {
@@ -75,7 +74,7 @@ impl Echo {
             config_len: CONFIG.len(),
             ..Identity::default()
         };
-        Self { identity, config: CONFIG.into(), lanes, seen, state: STATE.into() }
+        Self { identity, config: CONFIG.into(), lanes, seen, state_len: 4 }
     }
 }
 
@@ -115,15 +114,21 @@ impl VirtioDevice for Echo {
         self.config = CONFIG.into();
     }
 
+    fn abandon_queue(&mut self, index: u16) -> Option<QueueState> {
+        self.lanes[usize::from(index)].abandon()
+    }
+
     fn save(&mut self) -> io::Result<Vec<u8>> {
-        Ok(self.state.clone())
+        let mut state = self.config[..4].to_vec();
+        state.resize(self.state_len, 0);
+        Ok(state)
     }
 
     fn load(&mut self, state: &[u8]) -> io::Result<()> {
-        if state != STATE {
+        if state.len() != self.state_len {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        *self.seen.loaded.lock().unwrap() = Some(state.into());
+        self.config[..4].copy_from_slice(&state[..4]);
         Ok(())
     }
 }
@@ -156,6 +161,11 @@ impl QueueHandler for Handler {
 
     fn drain(&mut self, queue: &mut Queue) -> Result<(), RingError> {
         self.held.drain(..).for_each(|chain| Self::complete(queue, chain));
+        Ok(())
+    }
+
+    fn abandon(&mut self, _queue: &mut Queue) -> Result<(), RingError> {
+        self.held.clear();
         Ok(())
     }
 }

@@ -61,9 +61,13 @@ pub(crate) fn clone_fd(fd: &EventFd) -> EventFd {
 impl Front {
     /// Connected, and nothing said.
     pub(crate) fn connect(device: Echo) -> Self {
-        let (ours, theirs) = UnixStream::pair().unwrap();
         let seen = Arc::clone(&device.seen);
-        let mut server = Server::new(Box::new(device));
+        Self::of(Server::new(Box::new(device)), seen)
+    }
+
+    /// Connected to a server that may have been used before.
+    pub(crate) fn of(mut server: Server, seen: Arc<Seen>) -> Self {
+        let (ours, theirs) = UnixStream::pair().unwrap();
         let offered = server.offered();
         let stop = EventFd::new(0).unwrap();
         let fired = clone_fd(&stop);
@@ -77,10 +81,20 @@ impl Front {
 
     /// Features accepted, memory shared.
     pub(crate) fn new(device: Echo) -> Self {
+        Self::connect(device).share()
+    }
+
+    /// As [`Front::new`], in the memory of one that is gone.
+    pub(crate) fn after(device: Echo, (file, arena): (File, Arena)) -> Self {
         let front = Self::connect(device);
-        front.negotiate();
-        front.tell_with(&R::AddMemReg(front.region()), &[front.file.as_fd()]);
-        front
+        Self { file, arena, ..front }.share()
+    }
+
+    /// Accepts features and shares memory.
+    pub(crate) fn share(self) -> Self {
+        self.negotiate();
+        self.tell_with(&R::AddMemReg(self.region()), &[self.file.as_fd()]);
+        self
     }
 
     pub(crate) fn negotiate(&self) {

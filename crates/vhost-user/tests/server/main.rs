@@ -5,10 +5,13 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod borrow;
+mod channel;
 mod config;
 mod device;
 mod front;
 mod header;
+mod inflight;
 mod memory;
+mod migration;
 mod rings;
 mod sessions;

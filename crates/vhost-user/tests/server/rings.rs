@@ -118,6 +118,21 @@ fn frames_to_a_disabled_card_are_lost_and_none_come_from_it() {
 }
 
 #[test]
+fn a_ring_without_a_kick_is_looked_at() {
+    // R13
+    let front = Front::new(Echo::new());
+    let mut driver = front.driver();
+    front.set_ring(0, &driver);
+    front.tell(&R::SetVringKick(VringFd { index: 0, has_fd: false }));
+    front.enable(0, true);
+    for _ in 0..3 {
+        driver.add(&[b"look"], &[4]).unwrap();
+        driver.publish();
+        assert_eq!(driver.wait_used(PATIENCE).expect("an answer").data, b"look");
+    }
+}
+
+#[test]
 fn a_ring_without_a_call_is_used_in_silence() {
     // R14
     let front = Front::new(Echo::new());
