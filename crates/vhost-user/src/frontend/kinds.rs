@@ -7,7 +7,9 @@ pub(super) struct Kind {
     /// How many queues it has.
     pub(super) queues: Queues,
     /// The largest size of each queue, in descriptors.
-    pub(super) queue_size: u16,
+    queue_size: u16,
+    /// That of the last one, where it is for control or events.
+    last_queue_size: Option<u16>,
     /// Bytes of its configuration space, for a device that offers these features.
     config_len: fn(u64) -> usize,
     /// Whether it has state beside queues and configuration, which it cannot be moved without.
@@ -96,7 +98,24 @@ impl Kind {
             ids::VIRTIO_ID_GPIO => (Fixed(2), 64, |_| 8),
             _ => return None,
         };
-        Some(Self { queues, queue_size, config_len, has_state: kind == ids::VIRTIO_ID_FS })
+        let last_queue_size = match kind {
+            ids::VIRTIO_ID_NET => Some(64),
+            ids::VIRTIO_ID_VSOCK => Some(16),
+            _ => None,
+        };
+        let has_state = kind == ids::VIRTIO_ID_FS;
+        Some(Self { queues, queue_size, last_queue_size, config_len, has_state })
+    }
+
+    /// The sizes of `count` queues. There is no way to ask for them: these are what every known
+    /// back-end takes.
+    pub(super) fn queue_sizes(&self, count: u16) -> Box<[u16]> {
+        let mut sizes = vec![self.queue_size; usize::from(count)];
+        let has_control = self.queues != Queues::Pairs || !count.is_multiple_of(2);
+        if let Some(last) = sizes.last_mut().filter(|_| has_control) {
+            *last = self.last_queue_size.unwrap_or(*last);
+        }
+        sizes.into()
     }
 
     /// Bytes of the configuration space of a device that offers `features`.

@@ -124,7 +124,7 @@ fn sizes(
         (Some(sizes), _) => sizes.clone(),
         (None, Some(known)) => {
             let count = options.queues.unwrap_or_else(|| count(known.queues, features, config, offered));
-            vec![known.queue_size; usize::from(count)].into()
+            known.queue_sizes(count)
         }
         (None, None) => {
             let count = options.queues.ok_or(RemoteError::Kind(options.kind))?;
