@@ -146,49 +146,6 @@ pub(crate) fn wait_readable(fd: BorrowedFd<'_>) {
     let _ = unsafe { libc::poll(&raw mut poll, 1, -1) };
 }
 
-/// A part of a file in memory, shared with everybody who has it mapped.
-pub(crate) struct Mapping {
-    start: *mut u8,
-    len: usize,
-}
-
-// SAFETY: the memory is only reached through raw pointers, by whoever says how; the mapping itself is
-// an address and a length.
-unsafe impl Send for Mapping {}
-// SAFETY: as above.
-unsafe impl Sync for Mapping {}
-
-impl Mapping {
-    /// Maps `len` bytes of `file` from `offset`, a multiple of the page size.
-    pub(crate) fn new(file: &File, offset: u64, len: usize) -> io::Result<Self> {
-        let offset = signed(offset)?;
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new mapping wherever the kernel likes touches no memory of ours.
-        let start = unsafe {
-            libc::mmap(std::ptr::null_mut(), len, protection, libc::MAP_SHARED, file.as_raw_fd(), offset)
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(Self { start: start.cast(), len })
-    }
-
-    pub(crate) fn start(&self) -> *mut u8 {
-        self.start
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: it was mapped with these, and nobody has pointers into it that outlive it.
-        unsafe { libc::munmap(self.start.cast(), self.len) };
-    }
-}
-
 fn ofd_lock(exclusive: bool, start: i64, len: i64) -> libc::flock {
     let kind = if exclusive { libc::F_WRLCK } else { libc::F_RDLCK };
     // SAFETY: flock is plain numbers, for which zeroes are a value.

@@ -24,6 +24,8 @@
 mod geometry;
 #[cfg(not(loom))]
 pub mod image;
+#[cfg(not(loom))]
+mod mapped;
 mod word;
 mod words;
 mod zones;

@@ -22,10 +22,10 @@ use std::sync::{Mutex, MutexGuard};
 use self::format::{BLOCK, Layout, Record, SUPERBLOCKS, Superblock};
 use self::journal::Journal;
 pub use self::store::Store;
+use super::mapped::Mapped;
 use super::word::Word;
 use super::words::Words;
 use super::{Condition, Geometry, Held, Refusal, Zones};
-use crate::sys::Mapping;
 
 /// Why an image cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -92,12 +92,11 @@ impl Metadata {
         let durable = recover::recover(&*store)?;
         let Superblock { uuid, geometry, layout } = durable.superblock;
         let count = geometry.zones() as usize;
-        let bytes = live::bytes(geometry.zones()) as usize;
         if file.metadata().map_err(ImageError::reading)?.len() < layout.data {
             return Err(ImageError::Damaged("the file ends in its metadata"));
         }
-        let mapping = Mapping::new(file, layout.live, bytes).map_err(ImageError::reading)?;
-        let words = Words::mapped(mapping, BLOCK, count);
+        let words = Mapped::new(file, layout.live, BLOCK, count).map_err(ImageError::reading)?;
+        let words = Words::Mapped(words);
         let current = live::is_current(file, layout.live, uuid).map_err(ImageError::reading)?;
         let zones = if current { living(&geometry, &words)? } else { durable.zones.clone() };
         let live = file.try_clone().map_err(ImageError::reading)?;
