@@ -44,16 +44,10 @@ fn is_kept(memory: &GuestMemory, page: u32) -> bool {
 
 #[test]
 fn pages_that_are_given_up_leave_the_host() {
-    let file = tempfile::tempfile_in("/dev/shm").unwrap();
-    file.set_len(16 * MIB as u64).unwrap();
-    let of_file = |start, offset| {
-        let file = FileOffset::new(file.try_clone().unwrap(), offset);
-        (GuestAddress(start), 8 * MIB, Some(file))
-    };
-    let ranges = [of_file(REGIONS[0].0, 0), of_file(REGIONS[1].0, 8 * MIB as u64)];
-    let memory = GuestMemory::from_ranges_with_files(ranges).unwrap();
-    let shared = Arena::of_memory(Arc::new(memory));
-    for arena in [Arena::of_regions(&REGIONS), shared] {
+    let ranges = REGIONS.map(|(start, len)| (GuestAddress(start), len));
+    let private = Arena::of_memory(Arc::new(GuestMemory::from_ranges(&ranges).unwrap()));
+    // An arena of its own making is a file, shared with other processes.
+    for arena in [private, Arena::of_regions(&REGIONS)] {
         let (mut harness, arena, _) = in_memory(BalloonOptions::default(), u64::MAX, arena);
         // In no order, with one twice, over the border of a batch, and in both regions.
         let mut pages: Vec<u32> = (300..900).rev().collect();
