@@ -10,6 +10,11 @@ const DESC_NEXT: u16 = 1;
 const DESC_WRITE: u16 = 2;
 const DESC_INDIRECT: u16 = 4;
 
+/// The longest indirect table that is followed, if the ring is not larger. Linux makes tables longer
+/// than a ring that is smaller than what it was told the device can take, whatever virtio 1.3
+/// §2.7.5.3.1 says, and every VMM follows them.
+const LONGEST_TABLE: u16 = 1024;
+
 /// The descriptors of a ring, and what it takes to follow them.
 pub(crate) struct Descriptors {
     pub(crate) map: Map,
@@ -46,7 +51,7 @@ impl Descriptors {
                     return Err(RingError::IndirectNext);
                 }
                 // The descriptor of the table is none of the chain's buffers.
-                return self.follow_indirect(chain, &descriptor, left + 1);
+                return self.follow_indirect(chain, &descriptor, LONGEST_TABLE.max(left + 1));
             }
             self.add(chain, &descriptor)?;
             if !has_next {

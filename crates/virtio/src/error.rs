@@ -19,7 +19,8 @@ pub enum RingError {
     /// A descriptor continues at one beyond its table.
     #[error("a descriptor's next is not below the size of its table")]
     Next,
-    /// A chain has more descriptors than the queue (virtio 1.3 §2.7.5.2): it may be a loop.
+    /// A chain has more descriptors than the queue (virtio 1.3 §2.7.5.2), or an indirect table more than
+    /// that and 1024: it may be a loop.
     #[error("a chain is longer than the queue size")]
     ChainLength,
     /// An indirect descriptor, but `VIRTIO_F_INDIRECT_DESC` was not accepted.
