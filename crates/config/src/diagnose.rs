@@ -218,6 +218,21 @@ impl Diagnostics {
         }
     }
 
+    /// Adds all of `others`: those that are kept whole as long as there is room, and the number of the rest.
+    pub fn append(&mut self, others: &Self) {
+        let Self { shown, errors, warnings } = others;
+        let (mut errors, mut warnings) = (*errors, *warnings);
+        for (severity, diagnostic) in shown {
+            match severity {
+                Severity::Error => errors -= 1,
+                Severity::Warning => warnings -= 1,
+            }
+            self.add(*severity, || diagnostic.clone());
+        }
+        self.errors += errors;
+        self.warnings += warnings;
+    }
+
     /// How many errors were found.
     #[must_use]
     pub fn errors(&self) -> usize {
@@ -302,6 +317,25 @@ mod tests {
             coloured = coloured.replace(escape, "");
         }
         assert_eq!(coloured, diagnostics.to_string());
+    }
+
+    #[test]
+    fn what_is_appended_is_counted_whether_it_is_kept_or_not() {
+        let many = |errors: usize| {
+            let mut diagnostics = Diagnostics::default();
+            for _ in 0..errors {
+                diagnostics.add(Severity::Error, || Diagnostic::new("bad"));
+            }
+            diagnostics.add(Severity::Warning, || Diagnostic::new("odd"));
+            diagnostics
+        };
+        for (first, second) in [(0, 30), (15, 3), (15, 30), (30, 30)] {
+            let mut all = many(first);
+            all.append(&many(second));
+            assert_eq!((all.errors(), all.warnings()), (first + second, 2));
+            let kept = all.shown().iter().filter(|(severity, _)| *severity == Severity::Error).count();
+            assert_eq!(kept, (first + second).min(MAX_SHOWN), "{first} and {second}");
+        }
     }
 
     #[test]

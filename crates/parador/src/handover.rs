@@ -11,8 +11,6 @@ use std::fmt::Write;
 use parador_config::{Diagnostics, Origin, Setting, Source, Tree};
 use parador_engine::{Interface, Model, Net, Plan, Tap};
 
-use crate::sources::append;
-
 /// Begins a comment that says where the next key was written.
 const MARK: &str = "#@ ";
 
@@ -79,7 +77,7 @@ fn value_column(key: &str, setting: &Setting) -> usize {
 /// The tree that `text` was made of. `None` after saying what is wrong with it.
 pub(crate) fn read(name: &str, text: &[u8], diagnostics: &mut Diagnostics) -> Option<Tree> {
     let (mut tree, found) = Tree::from_sources(&[Source::File { name, bytes: text }]);
-    append(diagnostics, &found);
+    diagnostics.append(&found);
     let mut place = None;
     for line in String::from_utf8_lossy(text).lines() {
         if let Some(mark) = line.strip_prefix(MARK) {

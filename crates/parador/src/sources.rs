@@ -58,7 +58,7 @@ pub(crate) fn read(request: &Request, diagnostics: &mut Diagnostics) -> Option<T
         })
         .collect();
     let (tree, found) = Tree::from_sources(&sources);
-    append(diagnostics, &found);
+    diagnostics.append(&found);
     Some(tree)
 }
 
@@ -81,16 +81,9 @@ fn understood<'a>(
     match import_with(format, Input::Text { name: &name, bytes: &bytes }, &load) {
         Ok(imported) => Some(Contents::Tree(imported.tree)),
         Err(found) => {
-            append(diagnostics, &found);
+            diagnostics.append(&found);
             None
         }
-    }
-}
-
-/// Adds what was `found` to what has been before.
-pub(crate) fn append(diagnostics: &mut Diagnostics, found: &Diagnostics) {
-    for (severity, diagnostic) in found.shown() {
-        diagnostics.add(*severity, || diagnostic.clone());
     }
 }
 
