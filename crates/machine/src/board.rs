@@ -6,9 +6,9 @@ use parador_virtio::GuestMemory;
 use vm_memory::{GuestMemoryBackend, GuestMemoryError};
 
 use crate::bus::{Bus, BusDevice, BusError};
+use crate::error::Error;
 use crate::kvm::Vm;
 use crate::legacy::{self, KeyboardReset, Power, PowerButton, Pvpanic, Rtc};
-use crate::machine::Error;
 use crate::pci::{PciRoot, Windows};
 use crate::platform::x86_64::acpi::{self, AcpiSetup};
 use crate::platform::x86_64::layout::{

@@ -51,10 +51,12 @@
 mod affinity;
 mod board;
 pub mod bus;
+mod error;
 mod kvm;
 pub mod legacy;
 mod machine;
 mod memory;
+mod parts;
 pub mod pci;
 pub mod platform;
 mod processors;
@@ -63,8 +65,9 @@ mod serial;
 mod shape;
 mod vcpu;
 
+pub use error::Error;
 pub use kvm::{KvmError, Vm, hardware_virtualization, open_kvm};
-pub use machine::{Error, Machine};
+pub use machine::Machine;
 pub use memory::{Backing, HugePage, MemoryError, MemoryShape};
 pub use pci::PciAddress;
 pub use platform::x86_64::{BootError, Topology, TopologyError};

@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use crate::affinity::within;
 use crate::board::Buses;
 use crate::bus::Effect;
-use crate::machine::Error;
+use crate::error::Error;
 use crate::vcpu::{Exit, Fault, Vcpu, enable_kicks, kick_signal};
 
 /// Enough for a device's register access in a debug build, with a log event's formatting in it.

@@ -8,7 +8,8 @@ use std::thread;
 use tracing::{info, warn};
 
 use crate::bus::Effect;
-use crate::machine::{Core, Error};
+use crate::error::Error;
+use crate::parts::Core;
 use crate::platform::x86_64::Entry;
 use crate::processors::{Processors, Stop};
 use crate::shape::{OnPanic, OnReset};
