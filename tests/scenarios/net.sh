@@ -49,7 +49,12 @@ debian socat -u TCP-LISTEN:5001 - | md5sum >received &
 stream | debian socat -u - TCP-LISTEN:5002 &
 # A listener that is not there yet refuses the guest.
 listening() { netstat -ltn | grep -q ":$1 "; }
-until listening 5001 && listening 5002; do sleep 0.1; done
+left=$((LIMIT * 10))
+until listening 5001 && listening 5002; do
+    left=$((left - 1))
+    [ "$left" -gt 0 ] || fail "nobody listens on this side"
+    sleep 0.1
+done
 vmm net memory.size=512M cpus=2 "boot.kernel=$BZIMAGE" boot.initrd=net.initrd "$(cmdline)" \
     device.debian.model=virtio-blk "device.debian.path=$ROOTFS" device.debian.ro=true device.debian.ser=debian \
     device.net.model=virtio-net device.net.tap.name="$TAP" device.net.queues=2 device.net.mac=02:00:00:00:00:42
