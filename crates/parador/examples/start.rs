@@ -4,7 +4,8 @@
 //!     cargo run --release --example start -- PARADOR [RUNS]
 //!
 //! The guest is a few instructions: it writes a byte to the serial port and switches itself off, so
-//! that any /dev/kvm that opens will do. The first instruction counts when its byte has arrived. The
+//! that any /dev/kvm that opens will do. The first instruction counts when its byte has arrived; it is a
+//! line break, as other bytes wait for the rest of their line. The
 //! same binary printing its version, in the same run, is what a process costs without a machine.
 #![expect(unsafe_code, reason = "getrusage")]
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
@@ -37,7 +38,7 @@ fn main() -> Result<()> {
     let parador = words.next().ok_or("which parador?")?;
     let runs = words.next().map_or(Ok(100), |runs| runs.parse())?;
     let kernel = std::env::temp_dir().join(format!("parador-start-{}.elf", std::process::id()));
-    std::fs::write(&kernel, payload::Code::default().print("1").power_off().elf())?;
+    std::fs::write(&kernel, payload::Code::default().print("\n").power_off().elf())?;
     let keys = format!("boot.kernel={}", kernel.display());
     let machine = ["vmm", "-o", &keys, "-o", "memory.size=256M", "-o", "console=stdio"];
     let samples = (0..runs).map(|_| sample(&parador, &machine)).collect::<Result<Vec<_>>>();
