@@ -7,3 +7,5 @@ pub mod config;
 pub mod kernel;
 pub mod structured;
 pub mod translate;
+pub mod vhost_user_message;
+pub mod vhost_user_server;
