@@ -179,7 +179,11 @@ impl<'a> Session<'a> {
             R::RemMemReg(region) => self.set_memory(self.rings.shared.memory.without(&region)?)?,
             R::SetLogBase(LogBase::Shared(log)) => {
                 self.set_log(log, fd()?)?;
-                return if self.protocol.contains(F::LOG_SHMFD) { reply(0) } else { Ok(Answer::Done) };
+                // Nobody says what the reply has in it. The vhost crate waits for as much as it sent.
+                return match self.protocol.contains(F::LOG_SHMFD) {
+                    true => Ok(Answer::Reply(log.payload())),
+                    false => Ok(Answer::Done),
+                };
             }
             // The log is always looked at as a whole, so nobody has to be woken for it.
             R::SetLogFd => drop(fd()?),

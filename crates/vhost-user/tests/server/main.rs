@@ -13,5 +13,6 @@ mod header;
 mod inflight;
 mod memory;
 mod migration;
+mod peer;
 mod rings;
 mod sessions;

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Read, Write, pipe};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering;
 use std::thread;
 
 use parador_vhost_user::message::{
@@ -24,9 +25,9 @@ const LOG_AT: u64 = PAGE as u64;
 
 fn set_log(front: &Front, file: &File, size: u64) {
     let log = R::SetLogBase(LogBase::Shared(Log { size, offset: LOG_AT }));
-    // L1: a reply of eight bytes, as libvhost-user's.
+    // L1: a reply as long as the request, for those who wait for that much.
     front.connection.send(&log.message(), &[file.as_fd()]).unwrap();
-    assert_eq!(front.reply_to(6).0.len(), 8);
+    assert_eq!(front.reply_to(6).0.len(), 16);
 }
 
 fn bytes(file: &File) -> Vec<u8> {
@@ -43,13 +44,16 @@ fn logged(file: &File) -> BTreeSet<usize> {
     (0..log.len() * 8).filter(|page| log[page / 8] & 1 << (page % 8) != 0).collect()
 }
 
-/// Sends a request with an answer of several pages, and says which pages changed meanwhile.
+/// Sends a request with an answer of several pages, and says which pages the device changed.
 fn changed(front: &Front, driver: &mut Driver) -> BTreeSet<usize> {
     let words = vec![7; 3 * PAGE];
+    front.seen.hold.store(true, Ordering::SeqCst);
+    let taken = front.seen.chains.load(Ordering::SeqCst);
     driver.add(&[&words], &[words.len()]).unwrap();
-    driver.publish();
+    driver.kick();
+    front.wait_taken(taken + 1);
     let before = bytes(&front.file);
-    driver.force_kick();
+    front.seen.release();
     assert_eq!(driver.wait_used(PATIENCE).expect("an answer").data, words);
     let after = bytes(&front.file);
     let pages = before.chunks(PAGE).zip(after.chunks(PAGE)).enumerate();
