@@ -34,8 +34,9 @@ mod wanted;
 mod window;
 
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -163,7 +164,7 @@ fn wait_for(options: &RemoteOptions) -> Result<UnixStream, RemoteError> {
     loop {
         match stream_to(&options.path) {
             Ok(stream) => return Ok(stream),
-            Err(error) if is_late(&error) => {}
+            Err(error) if is_late(&error) && !is_no_socket(&options.path) => {}
             Err(error) => return Err(RemoteError::Connect(options.path.clone(), error)),
         }
         if !has_said {
@@ -184,6 +185,11 @@ fn is_late(error: &io::Error) -> bool {
             | io::ErrorKind::WouldBlock
             | io::ErrorKind::Interrupted
     )
+}
+
+/// Whether there is something that nobody will ever listen at.
+fn is_no_socket(path: &Path) -> bool {
+    path.metadata().is_ok_and(|about| !about.file_type().is_socket())
 }
 
 impl VirtioDevice for Remote {
