@@ -7,5 +7,6 @@ pub mod config;
 pub mod kernel;
 pub mod structured;
 pub mod translate;
+pub mod vhost_user_frontend;
 pub mod vhost_user_message;
 pub mod vhost_user_server;

@@ -2,6 +2,9 @@
 
 use parador_virtio::testing::seeds;
 
+#[path = "../../../fuzz/src/vhost_user_frontend.rs"]
+#[expect(unreachable_pub, reason = "public for the fuzz targets")]
+mod vhost_user_frontend;
 #[path = "../../../fuzz/src/vhost_user_message.rs"]
 #[expect(unreachable_pub, reason = "public for the fuzz targets")]
 mod vhost_user_message;
@@ -25,5 +28,12 @@ fn vhost_user_message() {
 fn vhost_user_server() {
     for bytes in seeds(1500, 1500) {
         vhost_user_server::exercise(&bytes);
+    }
+}
+
+#[test]
+fn vhost_user_frontend() {
+    for bytes in seeds(1500, 300) {
+        vhost_user_frontend::exercise(&bytes);
     }
 }
