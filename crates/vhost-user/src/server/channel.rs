@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use parador_virtio::{SharedMemory, SharedPiece};
 
@@ -12,12 +12,17 @@ use crate::message::{BackendRequest, Mmap, Payload, ProtocolFeatures as F};
 use crate::socket::Connection;
 
 /// The channel, once there is one. Any thread may ask; one asks at a time.
+///
+/// Lock order: `turn`, `state`. Only the former is held while somebody waits.
 #[derive(Default)]
-pub(super) struct Channel(Mutex<State>);
+pub(super) struct Channel {
+    turn: Mutex<()>,
+    state: Mutex<State>,
+}
 
 #[derive(Default)]
 struct State {
-    connection: Option<Connection>,
+    connection: Option<Arc<Connection>>,
     protocol: F,
 }
 
@@ -25,51 +30,65 @@ impl Channel {
     /// Requests go here from now on.
     pub(super) fn open(&self, connection: Connection) -> io::Result<()> {
         connection.set_patience(Some(PATIENCE))?;
-        self.lock().connection = Some(connection);
+        self.state().connection = Some(Arc::new(connection));
         Ok(())
     }
 
     /// The front-end is gone, or has never been there.
     pub(super) fn close(&self) {
-        *self.lock() = State::default();
+        *self.state() = State::default();
     }
 
     /// What was negotiated.
     pub(super) fn negotiated(&self, protocol: F) {
-        self.lock().protocol = protocol;
+        self.state().protocol = protocol;
     }
 
     /// Whether there is somebody to take `request`.
     pub(super) fn takes(&self, request: &BackendRequest) -> bool {
-        let state = self.lock();
-        state.connection.is_some() && state.protocol.contains(F::BACKEND_REQ | request.gate())
+        self.connection(request).is_ok()
+    }
+
+    /// Says it, and waits for nobody: the front-end may be waiting for whoever says it.
+    pub(super) fn tell(&self, request: &BackendRequest) {
+        if let Ok((connection, _)) = self.connection(request) {
+            let told = connection.send(&request.message(), &[]);
+            told.unwrap_or_else(|error| self.give_up(&connection, &error));
+        }
     }
 
     /// Asks, and waits for the answer if one can be had.
-    pub(super) fn ask(&self, request: &BackendRequest, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let mut state = self.lock();
-        if !state.protocol.contains(F::BACKEND_REQ | request.gate()) {
-            return Err(io::ErrorKind::Unsupported.into());
-        }
-        // A change of configuration is told by the thread whose reply the front-end may be waiting for.
-        let answers = state.protocol.contains(F::REPLY_ACK) && *request != BackendRequest::ConfigChange;
-        let connection = state.connection.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        let code = exchange(connection, request, fds, answers).inspect_err(|error| {
-            // Later answers could be those to earlier questions.
-            tracing::warn!("the front-end's channel for requests is closed: {error}");
-        });
-        match code {
+    fn ask(&self, request: &BackendRequest, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let (connection, answers) = self.connection(request)?;
+        match exchange(&connection, request, fds, answers) {
             Ok(0) => Ok(()),
             Ok(code) => Err(io::Error::other(format!("the front-end says no ({code})"))),
             Err(error) => {
-                state.connection = None;
+                self.give_up(&connection, &error);
                 Err(error)
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Where `request` goes, and whether it is answered.
+    fn connection(&self, request: &BackendRequest) -> io::Result<(Arc<Connection>, bool)> {
+        let state = self.state();
+        if !state.protocol.contains(F::BACKEND_REQ | request.gate()) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let connection = state.connection.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        Ok((Arc::clone(connection), state.protocol.contains(F::REPLY_ACK)))
+    }
+
+    /// Later answers could be those to earlier questions.
+    fn give_up(&self, connection: &Arc<Connection>, error: &io::Error) {
+        tracing::warn!("the front-end's channel for requests is closed: {error}");
+        self.state().connection.take_if(|open| Arc::ptr_eq(open, connection));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,12 +2,11 @@
 
 #![expect(unsafe_code, reason = "maps files of another process, and takes descriptors for eventfds")]
 
-use std::ffi::c_void;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use parador_virtio::{EventFd, Interrupt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -41,14 +40,20 @@ pub(super) fn interrupt(fd: OwnedFd) -> io::Result<Interrupt> {
     }))
 }
 
-/// A piece of a file in our memory, which goes away with this unless somebody still uses it.
+/// A piece of a file in our memory, which goes away after this when nobody uses it any more.
 pub(super) struct Mapping {
     region: Arc<MmapRegion>,
-    start: *mut c_void,
+    start: usize,
     len: usize,
     /// Bytes of the region before what was asked for.
     pub(super) slack: u64,
 }
+
+/// A mapping that was dropped: its region, where it starts, how long it is.
+type Dropped = (Arc<MmapRegion>, usize, usize);
+
+/// Those whose memory a device still holds, if only to say later where its rings were.
+static HELD: Mutex<Vec<Dropped>> = Mutex::new(Vec::new());
 
 impl Mapping {
     /// Maps `size` bytes of `file` from `offset`, of any alignment: what can only be mapped in
@@ -83,7 +88,7 @@ impl Mapping {
             .with_file_offset(FileOffset::new(file, offset - slack));
         // SAFETY: from `shown` on, the mapping has that many bytes; it stays while the region does.
         let region = unsafe { builder.with_raw_mmap_pointer(shown) }.build().map_err(unmap)?;
-        Ok(Self { region: Arc::new(region), start, len, slack })
+        Ok(Self { region: Arc::new(region), start: start.addr(), len, slack })
     }
 
     /// The memory.
@@ -94,12 +99,19 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        if Arc::strong_count(&self.region) > 1 {
-            tracing::warn!(bytes = self.len, "memory of the front-end stays mapped: a device still uses it");
-            return;
-        }
-        // SAFETY: this is the only handle to the region, so that nobody has a pointer into the mapping.
-        let _ = unsafe { munmap(self.start, self.len) };
+        let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+        held.push((Arc::clone(&self.region), self.start, self.len));
+        // The one here, and that of the mapping being dropped.
+        let ours = |region: &Arc<MmapRegion>| if Arc::ptr_eq(region, &self.region) { 2 } else { 1 };
+        held.retain(|(region, start, len)| {
+            if Arc::strong_count(region) > ours(region) {
+                return true;
+            }
+            // SAFETY: it was mapped there and once, and these are the only handles to the region, so
+            // that nobody has a pointer into it.
+            let _ = unsafe { munmap(ptr::without_provenance_mut(*start), *len) };
+            false
+        });
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use parador_virtio::{DirtyLog, EventFd, InflightRegion, Interrupt, SharedMemory, VirtioDevice};
+use parador_virtio::{DirtyLog, EventFd, InflightRegion, Interrupt, LogLimit, SharedMemory, VirtioDevice};
 use rustix::event::PollFlags;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use vmm_sys_util::eventfd::EFD_NONBLOCK;
@@ -96,8 +96,7 @@ impl<'a> Session<'a> {
                 self.transfer.step();
             }
             if changed && self.changed.read().is_ok() {
-                // Without its channel a front-end hears of no change; that it is gone is logged.
-                drop(self.channel.ask(&BackendRequest::ConfigChange, &[]));
+                self.channel.tell(&BackendRequest::ConfigChange);
             }
             if message {
                 let Some((message, fds)) = self.connection.receive()? else { return Ok(()) };
@@ -128,7 +127,10 @@ impl<'a> Session<'a> {
             Ok(Answer::Done) if acknowledged => self.connection.send(&message.ack(0), &[])?,
             Ok(Answer::Done) => {}
             Err(why) if acknowledged && !replies => {
-                tracing::warn!("{name} was refused: {why}");
+                static LIMIT: LogLimit = LogLimit::new();
+                if let Some(dropped) = LIMIT.pass() {
+                    tracing::warn!(dropped, "{name} was refused: {why}");
+                }
                 self.connection.send(&message.ack(1), &[])?;
             }
             Err(why) => return Err(SessionError::Refused { request: name, why }),
@@ -192,8 +194,7 @@ impl<'a> Session<'a> {
             R::SetVringBase(state) => self.set_base(state)?,
             R::SetVringKick(ring) => {
                 let kick = if ring.has_fd { Kick::Fd(host::event_fd(fd()?)) } else { Kick::Poll };
-                self.set_ring(u32::from(ring.index), |ring| ring.kick = Some(kick))?;
-                self.kept = None;
+                self.start_ring(u32::from(ring.index), kick)?;
             }
             R::SetVringCall(ring) => {
                 let call = interrupt(ring, fd)?;
@@ -301,6 +302,13 @@ impl<'a> Session<'a> {
     fn set_ring(&mut self, index: u32, change: impl FnOnce(&mut Ring)) -> Result<()> {
         let index = self.rings.index(index)?;
         self.rings.change(index, change)
+    }
+
+    fn start_ring(&mut self, index: u32, kick: Kick) -> Result<()> {
+        self.kept = None;
+        let started = self.set_ring(index, |ring| ring.kick = Some(kick));
+        // What was refused has not happened.
+        started.inspect_err(|_| drop(self.rings.index(index).map(|index| self.rings.stop(index, false))))
     }
 
     fn set_size(&mut self, VringState { index, num }: VringState) -> Result<()> {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use parador_virtio::{
-    Chain, EventFd, Identity, Interrupt, Lane, Queue, QueueHandler, QueueSetup, QueueState, RingError,
-    SharedMemory, VirtioDevice, ids,
+    Chain, EventFd, GuestMemory, Identity, Interrupt, Lane, Queue, QueueHandler, QueueSetup, QueueState,
+    RingError, SharedMemory, VirtioDevice, ids,
 };
 use vmm_sys_util::eventfd::EFD_NONBLOCK;
 
@@ -34,6 +34,8 @@ pub(crate) struct Seen {
     pub(crate) resets: AtomicUsize,
     pub(crate) change: Mutex<Option<Interrupt>>,
     pub(crate) memory: Mutex<Option<Arc<dyn SharedMemory>>>,
+    /// Guest memory of the queue that started last.
+    pub(crate) guest: Mutex<Option<Arc<GuestMemory>>>,
     wakes: Mutex<Vec<EventFd>>,
 }
 
@@ -102,6 +104,7 @@ impl VirtioDevice for Echo {
     }
 
     fn start_queue(&mut self, setup: QueueSetup) -> io::Result<()> {
+        *self.seen.guest.lock().unwrap() = Some(Arc::clone(&setup.memory));
         self.lanes[usize::from(setup.index)].start("echo", setup)
     }
 

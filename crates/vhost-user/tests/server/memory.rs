@@ -7,6 +7,7 @@ use parador_vhost_user::message::{
     FrontendRequest as R, MemoryRegion, Message, ProtocolFeatures as F, VringAddr,
 };
 use parador_virtio::testing::PATIENCE;
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::device::Echo;
 use crate::front::{Front, MEMORY_LEN, USER, arena, echo, memfd};
@@ -193,4 +194,29 @@ fn addresses_may_be_the_guests() {
     front.set_call(0, &driver);
     front.enable(0, true);
     echo(&mut driver, b"by the guest's");
+}
+
+#[test]
+fn memory_that_a_device_holds_stays_until_it_lets_go() {
+    let mapped = || {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        maps.lines().filter(|line| line.contains("/memfd:a held test")).count()
+    };
+    let file = memfd_create("a held test", MemfdFlags::CLOEXEC).unwrap();
+    let file = File::from(file);
+    file.set_len(PAGE).unwrap();
+    let front = Front::new(Echo::new());
+    let driver = front.start(0);
+    let region = MemoryRegion { guest_address: 1 << 40, size: PAGE, user_address: 0, mmap_offset: 0 };
+    front.tell_with(&R::AddMemReg(region), &[file.as_fd()]);
+    let held = front.seen.guest.lock().unwrap().take().unwrap();
+    assert_eq!(mapped(), 1);
+    front.tell(&R::RemMemReg(region));
+    assert_eq!(mapped(), 1, "it may still be looked at");
+    front.seen.guest.lock().unwrap().take();
+    drop(held);
+    // The next change finds that nobody does.
+    front.tell(&R::RemMemReg(front.region()));
+    assert_eq!(mapped(), 0);
+    drop(driver);
 }

@@ -1,5 +1,6 @@
 //! Rings: two independent states, any order of messages, changes while they run.
 
+use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -306,4 +307,19 @@ fn a_driver_of_another_age_is_refused() {
     front.tell(&R::SetVringNum(state(0, 64)));
     front.tell(&R::SetVringAddr(front.address(0, &driver)));
     front.refused(&R::SetVringKick(VringFd { index: 0, has_fd: false }), &[]);
+}
+
+#[test]
+fn a_ring_that_was_refused_has_not_started() {
+    let front = Front::new(Echo::new());
+    let mut driver = front.driver();
+    front.enable(0, true);
+    front.tell(&R::SetVringNum(state(0, 64)));
+    front.tell(&R::SetVringAddr(front.address(0, &driver)));
+    // Nobody can wait for a file.
+    let ring = VringFd { index: 0, has_fd: true };
+    front.refused(&R::SetVringKick(ring), &[front.file.as_fd()]);
+    front.set_call(0, &driver);
+    front.set_kick(0, &driver);
+    echo(&mut driver, b"now");
 }
