@@ -1,29 +1,15 @@
-//! From the plan of a device to the device, with what it needs of the host opened.
+//! Devices of a machine, made and given to it.
 
 use std::error::Error;
-use std::fs::File;
-use std::io;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use parador_block::Image;
-use parador_config::{Checked, Diagnostic, Endpoint};
-use parador_devices::balloon::{Balloon, BalloonOptions};
-use parador_devices::blk::{Blk, BlkOptions};
-use parador_devices::console::{Backend, Console, ConsoleOptions, Resizer, Size};
-use parador_devices::net::tap::{self, Tap};
-use parador_devices::net::{Net, NetOptions};
-use parador_devices::rng::{Rng, RngOptions};
-use parador_devices::vsock::{Vsock, VsockOptions};
+use parador_config::{Checked, Diagnostic};
+use parador_devices::console::Resizer;
 use parador_machine::Machine;
 use parador_machine::pci::PciAddress;
-use parador_virtio::VirtioDevice;
 
-use crate::device::{self, DevicePlan, Model};
-use crate::inherited;
-use crate::launch::{Stdio, about};
-use crate::net::{self, Create, Interface, InterfaceKind};
-use crate::open::image_options;
+use crate::launch::Stdio;
+use crate::make::{Made, Owner, make};
 use crate::plan::Plan;
 
 /// What is left to know of devices once the machine has them.
@@ -43,185 +29,18 @@ pub(crate) fn attach(
     stdio: &mut Stdio,
 ) -> Result<Attached, Diagnostic> {
     let mut attached = Attached::default();
-    for device in &plan.devices {
-        let at = device.address;
-        let made = Maker { plan, keys, device, stdio, attached: &mut attached }.make()?;
-        machine.attach(made, PciAddress::new(at.bus, at.slot, at.function)).map_err(|e| {
+    for planned in &plan.devices {
+        let owner = Owner { id: &planned.id, machine: Some(plan) };
+        let Made { device, resizer, terminal } = make(&planned.model, owner, keys, stdio)?;
+        attached.resizers.extend(resizer);
+        attached.terminals.extend(terminal);
+        let at = planned.address;
+        machine.attach(device, PciAddress::new(at.bus, at.slot, at.function)).map_err(|e| {
             let source: &dyn Error = &e;
-            let addr = format!("device.{}.addr", device.id);
-            let key = if keys.is_set(&addr) { addr } else { format!("device.{}.model", device.id) };
+            let addr = format!("device.{}.addr", planned.id);
+            let key = if keys.is_set(&addr) { addr } else { format!("device.{}.model", planned.id) };
             keys.about(&key, "the device cannot be attached").cause(source)
         })?;
     }
     Ok(attached)
-}
-
-struct Maker<'a> {
-    plan: &'a Plan,
-    keys: &'a Checked,
-    device: &'a DevicePlan,
-    stdio: &'a mut Stdio,
-    attached: &'a mut Attached,
-}
-
-type Made = Result<Box<dyn VirtioDevice>, Diagnostic>;
-
-impl Maker<'_> {
-    fn make(&mut self) -> Made {
-        match &self.device.model {
-            Model::Block(block) => self.block(block),
-            Model::Net(net) => self.net(net),
-            Model::Rng(path) => self.rng(path.clone()),
-            Model::Console(endpoint) => self.console(endpoint),
-            Model::Balloon(plan) => self.balloon(plan),
-            Model::Vsock(plan) => self.vsock(plan),
-        }
-    }
-
-    fn key(&self, name: &str) -> String {
-        format!("device.{}.{name}", self.device.id)
-    }
-
-    /// Says `error` about the key `name` of the device.
-    fn blame(&self, name: &str, error: &dyn Error, hint: Option<String>) -> Diagnostic {
-        about(self.keys, &self.key(name), error, hint)
-    }
-
-    fn rng(&self, path: Option<PathBuf>) -> Made {
-        let rng = Rng::new(RngOptions { path }).map_err(|e| {
-            let hint = "leave it out for the source of the host's kernel, or name one such as /dev/hwrng";
-            self.blame("path", &e, Some(hint.to_owned()))
-        })?;
-        Ok(Box::new(rng))
-    }
-
-    fn balloon(&self, plan: &device::Balloon) -> Made {
-        let device::Balloon { size, deflate_on_oom, free_page_reporting } = *plan;
-        let options = BalloonOptions { target: size, deflate_on_oom, free_page_reporting };
-        let balloon = Balloon::new(options)
-            .map_err(|e| self.keys.about(&self.key("model"), "cannot make the balloon").cause(&e))?;
-        Ok(Box::new(balloon))
-    }
-
-    fn vsock(&self, plan: &device::Vsock) -> Made {
-        let options = VsockOptions { cid: plan.cid, socket: plan.socket.clone() };
-        let vsock = Vsock::new(options).map_err(|e| {
-            let hint = "its folder must exist, and this user may write there";
-            self.blame("socket", &e, Some(hint.to_owned()))
-        })?;
-        Ok(Box::new(vsock))
-    }
-
-    fn block(&self, plan: &device::Block) -> Made {
-        let options = image_options(plan);
-        let image = match plan.image.fd {
-            Some(fd) => {
-                let file = inherited::take(self.keys, &self.key("fd"), fd)?;
-                Image::from_file(file.into(), &options)
-            }
-            None => Image::open(&options),
-        };
-        let image = image.map_err(|e| self.blame("path", &e, e.hint()))?;
-        let options = BlkOptions {
-            serial: plan.serial.clone(),
-            queues: plan.queues,
-            queue_size: plan.queue_size,
-            block_sizes: plan.sector_size,
-            sync: plan.sync,
-            name: self.device.id.clone(),
-            ..BlkOptions::new(image)
-        };
-        Ok(Box::new(Blk::new(options).map_err(|e| {
-            use parador_devices::blk::BlkError;
-            let key = match e {
-                BlkError::Serial(_) => "ser",
-                BlkError::Queues(_) => "queues",
-                BlkError::QueueSize(_) => "queue_size",
-                BlkError::BlockSizes { .. } => "sectorsize",
-                _ => "path",
-            };
-            self.blame(key, &e, None)
-        })?))
-    }
-
-    fn net(&self, plan: &net::Net) -> Made {
-        let taps = match &plan.tap {
-            net::Tap::Interface(interface) => self.interface(interface, plan.queue_pairs)?,
-            net::Tap::Descriptors(fds) => {
-                let tap = |fd: &i32| {
-                    let tap = inherited::take(self.keys, &self.key("fd"), *fd)?;
-                    Tap::from_fd(tap).map_err(|e| self.blame("fd", &e, None))
-                };
-                fds.iter().map(tap).collect::<Result<_, _>>()?
-            }
-        };
-        let machine_id = std::fs::read("/etc/machine-id").unwrap_or_default();
-        let mac = net::mac(self.plan, &self.device.id, plan, &machine_id);
-        let options = NetOptions { taps, mac, mtu: plan.mtu };
-        Ok(Box::new(Net::new(options).map_err(|e| self.blame("model", &e, None))?))
-    }
-
-    /// Opens an interface that is there. To make one takes privileges, which are the runner's.
-    fn interface(&self, interface: &Interface, pairs: u16) -> Result<Vec<Tap>, Diagnostic> {
-        let Interface { name, create, kind } = interface;
-        let made_by_runner = match kind {
-            InterfaceKind::Tap { bridge: None, owner: None } if *create != Create::Always => {
-                !tap::exists(name)
-            }
-            InterfaceKind::Tap { .. } | InterfaceKind::Macvtap { .. } => true,
-        };
-        let multi_queue = if pairs > 1 { " multi_queue" } else { "" };
-        let by_hand = format!("ip tuntap add {name} mode tap vnet_hdr{multi_queue} user $USER");
-        if made_by_runner {
-            let named = self.key("tap.name");
-            let key = if self.keys.is_set(&named) { named } else { self.key("model") };
-            let hint = format!("`parador run` makes and joins interfaces; or make it yourself: {by_hand}");
-            let message = format!("there is no interface {name} for `parador vmm` to open");
-            return Err(self.keys.about(&key, message).hint(hint));
-        }
-        Tap::open(name, usize::from(pairs)).map_err(|e| {
-            let hint = format!("it must be this user's, with as many queues: {by_hand}");
-            self.blame("tap.name", &e, Some(hint))
-        })
-    }
-
-    fn console(&mut self, endpoint: &Endpoint) -> Made {
-        let backend = match endpoint {
-            Endpoint::None => Backend::Null,
-            Endpoint::Pty => Backend::Pty,
-            Endpoint::File(path) => Backend::File(path.into()),
-            Endpoint::Unix(path) => Backend::Socket(path.into()),
-            Endpoint::Stdio => match (self.stdio.input.take(), self.stdio.output.take()) {
-                (Some(input), Some(output)) => Backend::Stdio { input, output },
-                (None, Some(output)) => {
-                    Backend::Stdio { input: nothing().map_err(|e| self.unopened(&e))?, output }
-                }
-                (_, None) => Backend::Null,
-            },
-        };
-        let on_stdio = matches!(backend, Backend::Stdio { .. });
-        let size = self
-            .stdio
-            .size
-            .filter(|_| on_stdio)
-            .map_or_else(Size::default, |(cols, rows)| Size { cols, rows });
-        let console = Console::new(ConsoleOptions { backend, size })
-            .map_err(|e| about(self.keys, &self.key("port.0.path"), &e, None))?;
-        if on_stdio {
-            self.attached.resizers.push(console.resizer());
-        }
-        if let Some(path) = console.pty() {
-            self.attached.terminals.push((self.key("port.0.path"), path.to_owned()));
-        }
-        Ok(Box::new(console))
-    }
-
-    fn unopened(&self, error: &io::Error) -> Diagnostic {
-        self.keys.about(&self.key("port.0.path"), "cannot connect the console").cause(error)
-    }
-}
-
-/// An input that ends at once.
-fn nothing() -> io::Result<OwnedFd> {
-    Ok(File::open("/dev/null")?.into())
 }

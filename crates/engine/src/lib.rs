@@ -23,6 +23,7 @@ mod console;
 mod device;
 mod inherited;
 mod launch;
+mod make;
 mod net;
 mod open;
 mod plan;

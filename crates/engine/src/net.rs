@@ -178,16 +178,23 @@ fn interface_name(machine: &str, id: &str) -> String {
 /// `machine_id` is what the host tells itself apart by, the contents of /etc/machine-id.
 #[must_use]
 pub fn mac(plan: &Plan, id: &str, net: &Net, machine_id: &[u8]) -> [u8; 6] {
-    if let Some(mac) = net.mac {
-        return mac;
-    }
+    net.mac.unwrap_or_else(|| derived(plan.uuid, &plan.name, id, machine_id))
+}
+
+/// As [`mac`], for an interface that has a process of its own: by the name of the host's end.
+pub(crate) fn mac_alone(net: &Net, machine_id: &[u8]) -> [u8; 6] {
+    let name = if let Tap::Interface(interface) = &net.tap { interface.name.as_str() } else { "" };
+    net.mac.unwrap_or_else(|| derived(None, "", name, machine_id))
+}
+
+fn derived(uuid: Option<[u8; 16]>, name: &str, id: &str, machine_id: &[u8]) -> [u8; 6] {
     let mut hash = Fnv::default();
-    match plan.uuid {
+    match uuid {
         Some(uuid) => hash.add(&uuid),
         None => {
             // Two hosts with machines of one name share a network more often than not.
             hash.add(machine_id);
-            hash.add(plan.name.as_bytes());
+            hash.add(name.as_bytes());
         }
     }
     hash.add(&[0]);
