@@ -166,6 +166,20 @@ impl Diagnostic {
         self.0.hint.as_deref()
     }
 
+    /// The finding as it is said to somebody who knows of one device, called `id`, and no machine:
+    /// what is `device.<id>.path` is `path`.
+    #[must_use]
+    pub fn of_device(mut self, id: &str) -> Self {
+        let prefix = format!("device.{id}.");
+        let Parts { code: _, message, origin: _, excerpt, causes: _, notes, hint } = &mut *self.0;
+        // Nobody wrote that, or it would not be spelt so.
+        excerpt.take_if(|excerpt| excerpt.text.starts_with(&prefix));
+        for text in std::iter::once(message).chain(notes).chain(hint) {
+            *text = text.replace(&prefix, "");
+        }
+        self
+    }
+
     /// Writes it with the parts that stand out in `colour`, an escape sequence; plain if that is empty.
     fn write(&self, f: &mut fmt::Formatter<'_>, colour: &str) -> fmt::Result {
         let Parts { code: _, message, origin, excerpt, causes, notes, hint } = &*self.0;
@@ -231,6 +245,15 @@ impl Diagnostics {
         }
         self.errors += errors;
         self.warnings += warnings;
+    }
+
+    /// The findings, each as [`Diagnostic::of_device`] says it.
+    #[must_use]
+    pub fn of_device(mut self, id: &str) -> Self {
+        for (_, diagnostic) in &mut self.shown {
+            *diagnostic = diagnostic.clone().of_device(id);
+        }
+        self
     }
 
     /// How many errors were found.

@@ -143,6 +143,24 @@ impl Tree {
         Some(std::mem::replace(old, Setting { order, ..setting }))
     }
 
+    /// The tree of a machine that has a device called `id` and nothing else, from one whose keys are
+    /// that device's own: what is `path` here is `device.<id>.path` there, and messages still call it
+    /// `path` ([`Diagnostics::of_device`](crate::Diagnostics::of_device)). Keys of no machine
+    /// (`var.*`, `config.*`, `log.*`) stay what they are.
+    #[must_use]
+    pub fn of_device(&self, id: &str) -> Self {
+        let mut tree = Self::default();
+        for (key, setting) in self.in_order() {
+            if ["var.", "config.", "log."].iter().any(|prefix| key.starts_with(prefix)) {
+                tree.adopt(key, setting.clone());
+                continue;
+            }
+            let spelt = Some(setting.spelt(key).into());
+            tree.adopt(&format!("device.{id}.{key}"), Setting { spelt, ..setting.clone() });
+        }
+        tree
+    }
+
     fn put(
         &mut self,
         written: &str,

@@ -37,8 +37,8 @@ pub mod blk;
 pub mod console;
 pub mod net;
 pub mod rng;
+pub mod socket;
 pub mod vsock;
 
 mod config_space;
-mod socket;
 mod sys;

@@ -10,7 +10,7 @@ use crate::sys;
 
 /// A listening socket, non-blocking, whose file goes away with it.
 #[derive(Debug)]
-pub(crate) struct Socket {
+pub struct Socket {
     listener: UnixListener,
     path: PathBuf,
 }
@@ -18,7 +18,10 @@ pub(crate) struct Socket {
 impl Socket {
     /// Listens at `path`. A socket left there by a process that is gone is replaced; one that is
     /// alive is an error (`AddrInUse`), and so is any other file.
-    pub(crate) fn listen(path: &Path) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// Of bind(2).
+    pub fn listen(path: &Path) -> io::Result<Self> {
         if is_dead_socket(path) {
             std::fs::remove_file(path)?;
         }
@@ -33,6 +36,12 @@ impl Socket {
         let (stream, _) = self.listener.accept()?;
         stream.set_nonblocking(true)?;
         Ok(stream)
+    }
+
+    /// The socket itself.
+    #[must_use]
+    pub fn listener(&self) -> &UnixListener {
+        &self.listener
     }
 
     pub(crate) fn path(&self) -> &Path {

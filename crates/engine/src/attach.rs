@@ -30,6 +30,12 @@ pub(crate) fn attach(
 ) -> Result<Attached, Diagnostic> {
     let mut attached = Attached::default();
     for planned in &plan.devices {
+        if planned.isolated {
+            let key = format!("device.{}.isolation", planned.id);
+            let message = "`parador vmm` starts no processes for devices";
+            let hint = "use `parador run`, or start `parador device` yourself and set model=vhost-user";
+            return Err(keys.about(&key, message).hint(hint));
+        }
         let owner = Owner { id: &planned.id, machine: Some(plan) };
         let Made { device, resizer, terminal } = make(&planned.model, owner, keys, stdio)?;
         attached.resizers.extend(resizer);

@@ -12,6 +12,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use parador_config::Endpoint;
+use parador_devices::socket::Socket;
 use parador_machine::SerialLine;
 
 use crate::launch::Stdio;
@@ -90,17 +91,13 @@ fn pseudo_terminal() -> io::Result<(File, PathBuf)> {
 
 /// A UNIX socket at `path` that takes one client after the other, and our end of what it says.
 fn socket(path: &Path) -> io::Result<File> {
-    if UnixStream::connect(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
-        // Left behind by somebody who is gone.
-        std::fs::remove_file(path)?;
-    }
-    let listener = UnixListener::bind(path)?;
+    let socket = Socket::listen(path)?;
     let (ours, relayed) = UnixStream::pair()?;
     relayed.set_nonblocking(true)?;
     std::thread::Builder::new()
         .name("console".to_owned())
         .stack_size(64 << 10)
-        .spawn(move || relay(&listener, relayed))?;
+        .spawn(move || relay(socket.listener(), relayed))?;
     Ok(File::from(OwnedFd::from(ours)))
 }
 
@@ -219,5 +216,9 @@ mod tests {
         let mut stdio = Stdio { input: None, output: None, size: None };
         let error = serial(&Endpoint::Unix(path.to_str().unwrap().to_owned()), &mut stdio).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        let file = folder.path().join("precious");
+        std::fs::write(&file, "data").unwrap();
+        assert!(serial(&Endpoint::Unix(file.to_str().unwrap().to_owned()), &mut stdio).is_err());
+        assert_eq!(std::fs::read(&file).unwrap(), b"data", "a file that is no socket stays");
     }
 }

@@ -7,6 +7,7 @@ use parador_config::{Device, Endpoint, PciAddress};
 
 use crate::net::{Net, Tap, net};
 use crate::plan::{Check, HostFile};
+use crate::remote::{self, Remote};
 
 /// A device, decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,16 @@ pub struct DevicePlan {
     pub address: PciAddress,
     /// What it is.
     pub model: Model,
+    /// Whether it has a process of its own.
+    pub isolated: bool,
+}
+
+impl DevicePlan {
+    /// Whether another process works in the guest's memory for it.
+    #[must_use]
+    pub fn shares_memory(&self) -> bool {
+        self.isolated || matches!(self.model, Model::Remote(_))
+    }
 }
 
 /// What a device is.
@@ -34,6 +45,8 @@ pub enum Model {
     Vsock(Vsock),
     /// A memory balloon.
     Balloon(Balloon),
+    /// Anything that another process is.
+    Remote(Remote),
 }
 
 /// Sockets between guest and host.
@@ -117,12 +130,12 @@ pub(crate) fn plan(check: &mut Check<'_>, console: &Endpoint) -> Vec<DevicePlan>
 }
 
 /// A device that has no place yet, and the one it was asked to have.
-type Placeless = (String, Option<PciAddress>, Model);
+type Placeless = (String, Option<PciAddress>, Model, bool);
 
 /// Gives devices the addresses they were asked to have, and the others the first slots left.
 fn place(check: &mut Check<'_>, devices: Vec<Placeless>) -> Vec<DevicePlan> {
     let mut taken = BTreeSet::new();
-    for (id, address, _) in &devices {
+    for (id, address, ..) in &devices {
         let Some(address) = address else { continue };
         let key = format!("device.{id}.addr");
         if address.bus != 0 || address.function != 0 || !SLOTS.contains(&address.slot) {
@@ -139,8 +152,10 @@ fn place(check: &mut Check<'_>, devices: Vec<Placeless>) -> Vec<DevicePlan> {
     }
     let mut free = SLOTS.filter(|slot| !taken.contains(slot));
     let mut next = || PciAddress { bus: 0, slot: free.next().unwrap_or(0), function: 0 };
-    let placed =
-        |(id, asked, model): Placeless| DevicePlan { id, address: asked.unwrap_or_else(&mut next), model };
+    let placed = |(id, asked, model, isolated): Placeless| {
+        let address = asked.unwrap_or_else(&mut next);
+        DevicePlan { id, address, model, isolated }
+    };
     devices.into_iter().map(placed).collect()
 }
 
@@ -161,9 +176,42 @@ fn interfaces(check: &mut Check<'_>, devices: &[DevicePlan]) {
 
 /// Decides one device; `None` after saying what it lacks.
 fn one(check: &mut Check<'_>, device: &Device) -> Option<Placeless> {
+    let model = model(check, device)?;
+    let key = |name: &str| format!("device.{}.{name}", device.id);
+    let isolated = isolated(check, device.model, &model, &key);
+    Some((device.id.clone(), check.keys.address(&key("addr")), model, isolated))
+}
+
+/// Whether a device gets a process of its own.
+fn isolated(check: &mut Check<'_>, name: &str, model: &Model, key: &impl Fn(&str) -> String) -> bool {
+    let can = !matches!(name, "virtio-fs" | "vhost-user");
+    let isolated = can && check.keys.word(&key("isolation")) == Some("process");
+    if isolated && *model == Model::Console(Endpoint::Stdio) {
+        let hint = "leave `isolation` out, or use a pseudo-terminal, a socket or a file";
+        check.error(&key("isolation"), "standard input and output are this process's", hint);
+    }
+    isolated && !matches!(model, Model::Remote(_))
+}
+
+/// Decides what `device` is; `None` after saying what it lacks.
+pub(crate) fn model(check: &mut Check<'_>, device: &Device) -> Option<Model> {
     let keys = check.keys;
     let key = |name: &str| format!("device.{}.{name}", device.id);
-    let model = match device.model {
+    let remote = match device.model {
+        "virtio-blk" | "virtio-net" if keys.word(&key("backend")) != Some("vhost-user") => {
+            check.without_effect(&key("socket"), "it is for backend=vhost-user");
+            None
+        }
+        "virtio-blk" => Some(remote::disk(check, &key)?),
+        "virtio-net" => Some(remote::net(check, &key)?),
+        "virtio-fs" => Some(remote::fs(check, &key)?),
+        "vhost-user" => Some(remote::any(check, &key)?),
+        _ => None,
+    };
+    if let Some(remote) = remote {
+        return Some(Model::Remote(remote));
+    }
+    Some(match device.model {
         "virtio-blk" => Model::Block(block(check, &key)?),
         "virtio-net" => Model::Net(net(check, &device.id, &key)?),
         "virtio-rnd" => Model::Rng(keys.text(&key("path")).map(PathBuf::from)),
@@ -179,8 +227,7 @@ fn one(check: &mut Check<'_>, device: &Device) -> Option<Placeless> {
         }),
         // Refused when support was judged, or part of every machine.
         _ => return None,
-    };
-    Some((device.id.clone(), keys.address(&key("addr")), model))
+    })
 }
 
 fn block(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Option<Block> {

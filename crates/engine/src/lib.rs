@@ -18,6 +18,7 @@
 
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test stops at the first surprise"))]
 
+mod alone;
 mod attach;
 mod console;
 mod device;
@@ -27,12 +28,18 @@ mod make;
 mod net;
 mod open;
 mod plan;
+mod remote;
 
+pub use alone::Alone;
 pub use device::{Aio, Balloon, Block, DevicePlan, Model, Vsock};
 pub use inherited::inherited;
 pub use launch::{Running, Stdio, launch};
 pub use net::{Create, Interface, InterfaceKind, Net, Tap, mac};
 pub use open::{Openable, Opening};
 pub use parador_devices::net::tap;
+pub use parador_devices::socket::Socket;
 pub use parador_machine::{Outcome, Report, hardware_virtualization};
+pub use parador_vhost_user::server::Server;
+pub use parador_virtio::EventFd;
 pub use plan::{Backing, Boot, Domain, HostFile, Memory, Plan, Processors};
+pub use remote::Remote;

@@ -15,7 +15,8 @@ use parador_devices::net::tap::{self, Tap};
 use parador_devices::net::{Net, NetOptions};
 use parador_devices::rng::{Rng, RngOptions};
 use parador_devices::vsock::{Vsock, VsockOptions};
-use parador_virtio::VirtioDevice;
+use parador_vhost_user::frontend::{self, RemoteError, RemoteOptions};
+use parador_virtio::{VirtioDevice, ids};
 
 use crate::device::{self, Model};
 use crate::inherited;
@@ -23,6 +24,7 @@ use crate::launch::{Stdio, about};
 use crate::net::{self, Create, Interface, InterfaceKind};
 use crate::open::image_options;
 use crate::plan::Plan;
+use crate::remote::Remote;
 
 /// A device that was made, and what is left to know of it.
 pub(crate) struct Made {
@@ -58,6 +60,7 @@ pub(crate) fn make(
         Model::Console(endpoint) => return maker.console(endpoint, stdio),
         Model::Balloon(plan) => maker.balloon(plan)?,
         Model::Vsock(plan) => maker.vsock(plan)?,
+        Model::Remote(plan) => maker.remote(plan)?,
     };
     Ok(Made { device, resizer: None, terminal: None })
 }
@@ -102,6 +105,41 @@ impl Maker<'_> {
             self.blame("socket", &e, Some(hint.to_owned()))
         })?;
         Ok(Box::new(vsock))
+    }
+
+    /// Connects to the process that does the device's work, as soon as there is one.
+    fn remote(&self, plan: &Remote) -> Device {
+        if plan.folder.is_some() {
+            let hint = "use `parador run`; or start virtiofsd yourself, and set `socket` instead of `path`";
+            let message = "`parador vmm` starts no virtiofsd";
+            return Err(self.keys.about(&self.key("path"), message).hint(hint));
+        }
+        let machine_id = std::fs::read("/etc/machine-id").unwrap_or_default();
+        let Owner { id, machine } = self.owner;
+        let is_net = plan.kind == ids::VIRTIO_ID_NET && self.keys.is_set(&self.key("backend"));
+        let mac = machine.filter(|_| is_net).map(|machine| net::mac_of(machine, id, plan.mac, &machine_id));
+        let options = RemoteOptions {
+            kind: plan.kind,
+            path: plan.socket.clone(),
+            name: id.to_owned(),
+            queue_sizes: plan.queue_sizes.as_deref().map(Into::into),
+            queues: plan.queues,
+            config_len: plan.config_len,
+            mac,
+            tag: plan.tag.clone(),
+            ..RemoteOptions::default()
+        };
+        let remote = frontend::Remote::connect(options).map_err(|e| {
+            let key = match e {
+                RemoteError::Kind(_) => "virtio_type",
+                RemoteError::TooFewQueues { .. } | RemoteError::Queues { .. } if plan.queues.is_some() => {
+                    "queues"
+                }
+                _ => "socket",
+            };
+            self.blame(key, &e, None)
+        })?;
+        Ok(Box::new(remote))
     }
 
     fn block(&self, plan: &device::Block) -> Device {
@@ -196,10 +234,8 @@ impl Maker<'_> {
             },
         };
         let on_stdio = matches!(backend, Backend::Stdio { .. });
-        let size = stdio
-            .size
-            .filter(|_| on_stdio)
-            .map_or_else(Size::default, |(cols, rows)| Size { cols, rows });
+        let size =
+            stdio.size.filter(|_| on_stdio).map_or_else(Size::default, |(cols, rows)| Size { cols, rows });
         let console = Console::new(ConsoleOptions { backend, size })
             .map_err(|e| about(self.keys, &self.key("port.0.path"), &e, None))?;
         let resizer = on_stdio.then(|| console.resizer());

@@ -20,6 +20,8 @@ pub struct Opening<'a> {
     pub key: String,
     /// What it is.
     pub what: Openable<'a>,
+    /// The device that has a process of its own, which takes the descriptors; `None`: the machine's.
+    pub isolated: Option<&'a str>,
 }
 
 /// What can be opened for a machine.
@@ -48,7 +50,7 @@ impl Plan {
     pub fn openings(&self) -> Vec<Opening<'_>> {
         let opening = |key: &str, fd: Option<i32>, what| {
             let what = fd.map_or(what, |fd| Openable::Inherited(vec![fd]));
-            Opening { key: key.to_owned(), what }
+            Opening { key: key.to_owned(), what, isolated: None }
         };
         let mut openings = vec![
             opening("kvm.fd", self.kvm, Openable::Kvm),
@@ -59,13 +61,23 @@ impl Plan {
         );
         for device in &self.devices {
             let key = format!("device.{}.fd", device.id);
+            let before = openings.len();
             match &device.model {
                 Model::Block(block) => openings.push(opening(&key, block.image.fd, Openable::Image(block))),
                 Model::Net(net) => openings.push(match &net.tap {
                     Tap::Interface(_) => opening(&key, None, Openable::Interface { id: &device.id, net }),
-                    Tap::Descriptors(fds) => Opening { key, what: Openable::Inherited(fds.clone()) },
+                    Tap::Descriptors(fds) => {
+                        Opening { key, what: Openable::Inherited(fds.clone()), isolated: None }
+                    }
                 }),
-                Model::Rng(_) | Model::Console(_) | Model::Vsock(_) | Model::Balloon(_) => {}
+                Model::Rng(_)
+                | Model::Console(_)
+                | Model::Vsock(_)
+                | Model::Balloon(_)
+                | Model::Remote(_) => {}
+            }
+            if device.isolated {
+                openings[before..].iter_mut().for_each(|opening| opening.isolated = Some(&device.id));
             }
         }
         openings

@@ -122,6 +122,7 @@ impl Plan {
         let kvm = check.descriptor("kvm.fd");
         let console = keys.endpoint("console").unwrap_or(Endpoint::None);
         let devices = device::plan(&mut check, &console);
+        let memory = shared(&mut check, memory, &devices);
         if memory.wired && devices.iter().any(|device| matches!(device.model, Model::Balloon(_))) {
             let hint = "leave the balloon out, or do not lock the memory";
             check.error("memory.wired", "a balloon cannot take back memory that is locked", hint);
@@ -255,6 +256,25 @@ fn memory(check: &mut Check<'_>) -> Memory {
         prefault: keys.bool("memory.prefault"),
         wired: keys.bool("memory.wired"),
     }
+}
+
+/// The memory that `devices` need: what works in it in another process has to see it.
+fn shared(check: &mut Check<'_>, mut memory: Memory, devices: &[DevicePlan]) -> Memory {
+    let Some(device) = devices.iter().find(|device| device.shares_memory()) else { return memory };
+    let keys = check.keys;
+    let refused =
+        [("memory.shared", !memory.shared), ("memory.backing", memory.backing == Backing::Anonymous)];
+    for (key, cannot) in refused {
+        if cannot && keys.is_set(key) {
+            let message = format!("another process does the work of device `{}` in this memory", device.id);
+            check.error(key, message, format!("leave `{key}` out: memory is then a shared file"));
+        }
+    }
+    memory.shared = true;
+    if memory.backing == Backing::Anonymous {
+        memory.backing = Backing::Memfd;
+    }
+    memory
 }
 
 /// The NUMA domains, which must be all of the memory and all of the processors, each once.

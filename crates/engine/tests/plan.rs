@@ -4,8 +4,10 @@
 
 use std::path::Path;
 
-use parador_config::{Diagnostics, Source, Tree};
-use parador_engine::{Aio, Backing, Create, Domain, Interface, InterfaceKind, Model, Plan, Processors, Tap};
+use parador_config::{Diagnostics, Origin, Source, Tree};
+use parador_engine::{
+    Aio, Alone, Backing, Create, Domain, Interface, InterfaceKind, Model, Plan, Processors, Remote, Tap,
+};
 
 fn plan(text: &str) -> (Option<Plan>, Diagnostics) {
     let (tree, mut diagnostics) =
@@ -77,7 +79,7 @@ fn what_only_other_systems_have() {
          destroy_on_poweroff=true\nacpi_tables=true\ndevice.h.model=hostbridge\ndevice.h.pcireg.vendor=0x1022\n\
          device.z.model=virtio-blk\ndevice.z.path=/dev/nullb0\ndevice.z.zoned=host-managed\n\
          device.q.model=virtio-blk\ndevice.q.path=q.img\ndevice.q.format=qcow2\ndevice.q.zoned=none\n\
-         device.n.model=nvme\ndevice.n.path=n.img\ndevice.e.model=virtio-net\ndevice.e.backend=vhost-user\n\
+         device.n.model=nvme\ndevice.n.path=n.img\ndevice.e.model=virtio-net\ndevice.e.backend=vdpa\n\
          device.e.tap.name=tap0\ndevice.e.tap.bridge=br0\n",
     );
 }
@@ -197,4 +199,80 @@ fn domains_are_the_whole_machine() {
         "cpus=4\nmemory.size=1G\ndomains.0.size=256M\ndomains.0.cpus=0,2\ndomains.1.size=768M\ndomains.1.cpus=1,3\n",
     );
     assert_eq!(plan.domains[1], Domain { size: 768 << 20, cpus: vec![1, 3] });
+}
+
+#[test]
+fn devices_of_other_processes() {
+    let plan = decided(
+        "device.d.model=virtio-blk\ndevice.d.backend=vhost-user\ndevice.d.socket=/d\ndevice.d.queues=2\n\
+         device.d.queue_size=64\ndevice.n.model=virtio-net\ndevice.n.backend=vhost-user\n\
+         device.n.socket=/n\ndevice.n.queues=2\ndevice.n.mac=02:00:00:00:00:01\n\
+         device.f.model=virtio-fs\ndevice.f.sharename=data\ndevice.f.socket=/f\ndevice.f.queue_size=512\n\
+         device.s.model=vhost-user\ndevice.s.virtio_type=sound\ndevice.s.socket=/s\n\
+         device.x.model=vhost-user\ndevice.x.virtio_type=40\ndevice.x.socket=/x\ndevice.x.queue_sizes=64,128\n\
+         device.x.config_size=8\n",
+    );
+    let at = |socket: &str, kind| Remote { kind, socket: socket.into(), ..Remote::default() };
+    let expected = [
+        Remote { queues: Some(2), queue_sizes: Some(vec![64, 64]), ..at("/d", 2) },
+        Remote { queues: Some(5), mac: Some([2, 0, 0, 0, 0, 1]), ..at("/n", 1) },
+        Remote { tag: Some("data".to_owned()), queue_sizes: Some(vec![512, 512]), ..at("/f", 26) },
+        at("/s", 25),
+        Remote { queue_sizes: Some(vec![64, 128]), config_len: 8, ..at("/x", 40) },
+    ];
+    assert_eq!(plan.devices.len(), expected.len());
+    for (device, expected) in plan.devices.into_iter().zip(expected) {
+        assert_eq!(device.model, Model::Remote(expected));
+    }
+    assert_eq!((plan.memory.backing, plan.memory.shared), (Backing::Memfd, true), "by itself");
+}
+
+#[test]
+fn what_makes_no_sense_for_devices_of_other_processes() {
+    refused(
+        "remote",
+        "boot.kernel=k\nmemory.shared=no\nmemory.backing=anon\n\
+         device.d.model=virtio-blk\ndevice.d.backend=vhost-user\ndevice.d.path=a.img\ndevice.d.ro=yes\n\
+         device.n.model=virtio-net\ndevice.n.backend=vhost-user\ndevice.n.socket=/n\n\
+         device.n.tap.name=tap0\ndevice.f.model=virtio-fs\ndevice.f.sharename=f\n\
+         device.g.model=vhost-user\ndevice.g.virtio_type=floppy\ndevice.g.socket=/g\n\
+         device.h.model=vhost-user\ndevice.h.virtio_type=4\ndevice.h.socket=/h\ndevice.h.queue_sizes=64,65\n",
+    );
+    let (plan, diagnostics) =
+        plan("boot.kernel=k\ndevice.d.model=virtio-blk\ndevice.d.path=p\ndevice.d.socket=s\n");
+    assert!(plan.is_some());
+    assert!(diagnostics.to_string().contains("`device.d.socket` has no effect"), "{diagnostics}");
+}
+
+/// What is said about a device that has a process of its own.
+fn alone(model: &str, text: &str) -> (Option<Alone>, Diagnostics) {
+    let (tree, mut diagnostics) =
+        Tree::from_sources(&[Source::File { name: "web.conf", bytes: text.as_bytes() }]);
+    let mut tree = tree.of_device("it");
+    tree.set("device.it.model", model, Origin::Argument(2));
+    let keys = tree.check(&mut diagnostics);
+    let alone = Alone::new(&keys, &mut diagnostics);
+    (alone, diagnostics.of_device("it"))
+}
+
+#[test]
+fn a_device_alone_is_decided_as_one_of_a_machine() {
+    let text = "path=/vm/%(var.x).img\nvar.x=a\nlog.level=debug\nqueues=2\n";
+    let (found, diagnostics) = alone("virtio-blk", text);
+    assert_eq!(diagnostics.to_string(), "");
+    let plan = decided("device.it.model=virtio-blk\ndevice.it.path=/vm/a.img\ndevice.it.queues=2\n");
+    assert_eq!(found.unwrap().model, plan.devices[0].model);
+}
+
+#[test]
+fn a_device_alone_has_no_machine() {
+    for (name, model, text) in [
+        ("alone_keys", "virtio-blk", "pth=x\naddr=0:3.0\ncpus=2\naio=native\n"),
+        ("alone_remote", "virtio-net", "backend=vhost-user\nsocket=s\n"),
+        ("alone_net", "virtio-net", "mac=02:00:00:00:00:01\n"),
+    ] {
+        let (found, diagnostics) = alone(model, text);
+        assert_eq!(found, None);
+        said(name, &diagnostics);
+    }
 }

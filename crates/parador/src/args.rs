@@ -6,6 +6,7 @@ use std::path::Path;
 
 use parador_config::Dump;
 
+use crate::device;
 use crate::messages::Messages;
 
 /// What the command line asks for.
@@ -19,6 +20,8 @@ pub(crate) enum Command {
     Run(Request),
     /// `parador config`, with the words after it.
     Config(Vec<OsString>),
+    /// A device in a process of its own.
+    Device(device::Request),
     /// A machine that the words from number `first` on describe, in bhyve's way.
     Bhyve {
         /// The first of bhyve's own words.
@@ -35,6 +38,8 @@ pub(crate) enum Topic {
     Vmm,
     /// `parador run`.
     Run,
+    /// `parador device`.
+    Device,
 }
 
 /// A machine that was asked for.
@@ -80,8 +85,12 @@ pub(crate) enum Given {
 
 /// Parses `arguments`, the program's name first. The error is what to print.
 pub(crate) fn parse(arguments: &[OsString]) -> Result<Command, String> {
-    if arguments.first().is_some_and(|name| Path::new(name).file_name() == Some(OsStr::new("bhyve"))) {
+    let called = arguments.first().and_then(|name| Path::new(name).file_name()?.to_str());
+    if called == Some("bhyve") {
         return Ok(Command::Bhyve { first: 1 });
+    }
+    if let Some(model) = called.and_then(device::called) {
+        return device::parse(arguments, Some(model));
     }
     let Some(verb) = arguments.get(1) else { return Ok(Command::Help(Topic::Short)) };
     match verb.to_str() {
@@ -90,6 +99,7 @@ pub(crate) fn parse(arguments: &[OsString]) -> Result<Command, String> {
             None => machine(arguments, false),
         },
         Some("run") => machine(arguments, true),
+        Some("device") => device::parse(arguments, None),
         Some("config") => Ok(Command::Config(arguments[2..].to_vec())),
         Some("help") => topic(&arguments[2..]),
         Some("-h" | "--help") => Ok(Command::Help(Topic::Short)),
@@ -105,6 +115,7 @@ fn topic(words: &[OsString]) -> Result<Command, String> {
         [] => Ok(Command::Help(Topic::Short)),
         ["vmm"] => Ok(Command::Help(Topic::Vmm)),
         ["run"] => Ok(Command::Help(Topic::Run)),
+        ["device"] => Ok(Command::Help(Topic::Device)),
         ["config" | "keys", rest @ ..] => {
             let first = if words[0] == "keys" { "keys" } else { "--help" };
             Ok(Command::Config(
@@ -151,18 +162,7 @@ fn machine(arguments: &[OsString], interactive: bool) -> Result<Command, String>
         match bytes {
             b"--" => only_words = true,
             b"-h" | b"--help" => return Ok(Command::Help(topic)),
-            [b'-', letter @ (b'k' | b'o'), attached @ ..] => {
-                let (number, value) = match attached {
-                    [] => rest
-                        .next()
-                        .ok_or_else(|| wrong(&format!("nothing after {}", quoted(argument)), see))?,
-                    _ => (number, &OsStr::from_bytes(attached).to_owned()),
-                };
-                request.given.push(match letter {
-                    b'k' => Given::File(number, value.clone()),
-                    _ => Given::Option(number, text(value, see)?),
-                });
-            }
+            [b'-', b'k' | b'o', ..] => short(&mut request, number, argument, &mut rest, see)?,
             _ => long(&mut request, number, argument, &mut rest, see)?,
         }
     }
@@ -175,8 +175,32 @@ fn machine(arguments: &[OsString], interactive: bool) -> Result<Command, String>
     Ok(Command::Run(request))
 }
 
+/// Parses the option `argument` of one letter, its value behind it or in the next of `rest`.
+pub(crate) fn short<'a>(
+    request: &mut Request,
+    number: usize,
+    argument: &OsStr,
+    rest: &mut impl Iterator<Item = (usize, &'a OsString)>,
+    see: &str,
+) -> Result<(), String> {
+    let (letter, attached) = argument.as_bytes()[1..].split_at(1);
+    let (number, value) = match attached {
+        [] => {
+            let next =
+                rest.next().ok_or_else(|| wrong(&format!("nothing after {}", quoted(argument)), see))?;
+            (next.0, next.1.as_os_str())
+        }
+        _ => (number, OsStr::from_bytes(attached)),
+    };
+    request.given.push(match letter {
+        b"k" => Given::File(number, value.to_owned()),
+        _ => Given::Option(number, text(value, see)?),
+    });
+    Ok(())
+}
+
 /// Parses the option `argument` that has a long name, its value behind `=` or in the next of `rest`.
-fn long<'a>(
+pub(crate) fn long<'a>(
     request: &mut Request,
     number: usize,
     argument: &OsStr,
@@ -229,18 +253,18 @@ fn long<'a>(
     Ok(())
 }
 
-fn text(argument: &OsStr, see: &str) -> Result<String, String> {
+pub(crate) fn text(argument: &OsStr, see: &str) -> Result<String, String> {
     let text = argument.to_str().map(str::to_owned);
     text.ok_or_else(|| wrong(&format!("{} is not UTF-8", quoted(argument)), see))
 }
 
 /// `argument` in backquotes, without what a terminal would obey.
-fn quoted(argument: &OsStr) -> String {
+pub(crate) fn quoted(argument: &OsStr) -> String {
     let text: String = argument.to_string_lossy().chars().take(100).collect();
     format!("`{}`", text.escape_debug())
 }
 
-fn wrong(message: &str, see: &str) -> String {
+pub(crate) fn wrong(message: &str, see: &str) -> String {
     format!("error: {message}\nhint: see `{see}`\n")
 }
 

@@ -7,6 +7,7 @@ Parador runs virtual machines on Linux/KVM.
 
   parador run FILE [-o KEY=VALUE]...             run a machine at this terminal
   parador vmm -k FILE... [-o KEY=VALUE]... NAME  run a machine under a supervisor
+  parador device MODEL -o KEY=VALUE...           be a device of another VMM (vhost-user)
   parador config check FILE                      say what is wrong with a configuration
   parador config convert --to FORMAT FILE        say it in another system's words
   parador config keys [PATTERN]                  what a machine can be asked to be
@@ -76,12 +77,50 @@ The terminal is set back on every way out. Without a terminal at its input it
 reads what there is; the end of input does not end the machine.
 ";
 
+const DEVICE: &str = "\
+Usage: parador device MODEL [-k FILE]... [-o KEY=VALUE]... --socket-path PATH
+       parador device MODEL [-k FILE]... [-o KEY=VALUE]... --fd N
+       parador device MODEL --print-capabilities
+
+Is a device of any virtual machine monitor that speaks vhost-user. MODEL is blk, net,
+rng, console, vsock or balloon. The keys are those of such a device in a machine,
+without `device.ID.`: `parador config keys virtio-blk` lists them.
+
+  parador device blk -o path=web.img -o queues=2 --socket-path /run/web.sock
+  qemu-system-x86_64 -machine q35,memory-backend=mem -m 1G \\
+    -object memory-backend-memfd,id=mem,size=1G,share=on \\
+    -chardev socket,id=web,path=/run/web.sock,reconnect-ms=100 \\
+    -device vhost-user-blk-pci,chardev=web,num-queues=2
+
+  -k FILE              read lines KEY=VALUE from FILE, `-` for standard input
+  --config-fd N        read them from the inherited descriptor N
+  -o KEY=VALUE         set one key; wins over all files
+  --unset KEY          take away KEY and all keys below it
+  --socket-path PATH   listen there; one front-end is served after the other
+  --fd N               the inherited socket N, listening or connected
+  --print-capabilities say what the back-end can do, in JSON, and nothing else
+  --blk-file=PATH      the same as -o path=PATH; blk only
+  --read-only          the same as -o ro=true; blk only
+  --dump[=FORM]        print the keys and do nothing; FORM is raw, expanded, origin, json
+  --message-format=text|json
+                       how findings are written: for people, or one JSON object a line
+
+Without --socket-path and --fd it takes the socket it was activated with (LISTEN_FDS).
+READY=1 and STOPPING=1 are told to NOTIFY_SOCKET. It stays in the foreground.
+SIGTERM and SIGINT end it when the requests it has taken are done; a second one ends
+it at once.
+
+Exit status: 0 it was ended, or the front-end at --fd has gone; 1 the host refuses
+something; 2 the command line or a key is wrong; 5 ended by a second signal.
+";
+
 /// The text on `topic`.
 pub(crate) fn text(topic: Topic) -> String {
     match topic {
         Topic::Short => SHORT.to_owned(),
         Topic::Vmm => VMM.to_owned(),
         Topic::Run => RUN.to_owned(),
+        Topic::Device => DEVICE.to_owned(),
     }
 }
 

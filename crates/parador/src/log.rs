@@ -15,10 +15,10 @@ use tracing::{Event, Metadata, Subscriber};
 /// Name of the environment variable that sets the level unless the machine's description does.
 const VARIABLE: &str = "PARADOR_LOG";
 
-/// What is logged: as the machine's description says, or the environment, or `warn`.
-pub(crate) fn level(keys: &Checked) -> LevelFilter {
+/// What is logged: as the description says, or the environment, or `default`.
+pub(crate) fn level(keys: &Checked, default: LevelFilter) -> LevelFilter {
     let set = keys.word("log.level").map(str::to_owned).or_else(|| std::env::var(VARIABLE).ok());
-    set.and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::WARN)
+    set.and_then(|level| level.parse().ok()).unwrap_or(default)
 }
 
 /// Writes events of `level` and worse to standard error from now on.

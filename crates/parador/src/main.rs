@@ -6,6 +6,7 @@ mod args;
 mod bhyve;
 mod config;
 mod control;
+mod device;
 mod find;
 mod handover;
 mod help;
@@ -35,6 +36,7 @@ fn main() {
         Ok(Command::Version) => print(concat!("parador ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Config(words)) => config::run(&words),
         Ok(Command::Run(request)) => run::run(&request),
+        Ok(Command::Device(request)) => device::run(&request),
         Ok(Command::Bhyve { first }) => process::exit(bhyve::run(&arguments, first)),
         Err(wrong) => {
             eprint!("{wrong}");

@@ -42,20 +42,31 @@ pub(crate) const FORMATS: &[&str] = &{
 pub(crate) const COMMANDS: &[(&str, &str)] = &[
     ("run", "run a machine at this terminal"),
     ("vmm", "run a machine under a supervisor"),
+    ("device", "be a device of another virtual machine monitor, over vhost-user"),
     ("config", "read, check, translate and document configurations"),
     ("help", "tell how to use the others"),
 ];
 
 /// Options, those of all commands last.
 pub(crate) const OPTIONS: &[Opt] = &[
-    opt(&["run", "vmm"], &["-k"], "FILE", "Reads lines KEY=VALUE from FILE, `-` for standard input."),
-    opt(&["run", "vmm"], &["-o"], "KEY=VALUE", "Sets one key; wins over all files."),
-    opt(&["run", "vmm"], &["--config-fd"], "N", "Reads lines KEY=VALUE from the inherited descriptor N."),
-    opt(&["run", "vmm"], &["--unset"], "KEY", "Takes away KEY and all keys below it."),
+    opt(
+        &["run", "vmm", "device"],
+        &["-k"],
+        "FILE",
+        "Reads lines KEY=VALUE from FILE, `-` for standard input.",
+    ),
+    opt(&["run", "vmm", "device"], &["-o"], "KEY=VALUE", "Sets one key; wins over all files."),
+    opt(
+        &["run", "vmm", "device"],
+        &["--config-fd"],
+        "N",
+        "Reads lines KEY=VALUE from the inherited descriptor N.",
+    ),
+    opt(&["run", "vmm", "device"], &["--unset"], "KEY", "Takes away KEY and all keys below it."),
     Opt {
         choices: &["raw", "expanded", "origin", "json"],
         ..opt(
-            &["run", "vmm"],
+            &["run", "vmm", "device"],
             &["--dump"],
             "[=FORM]",
             "Prints the keys so that they can be read again, and runs nothing. FORM is raw, expanded, origin or json.",
@@ -70,7 +81,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
             "Prints what would be done, and does nothing; with `host` also whether this host can do it.",
         )
     },
-    opt(&["run", "vmm"], &["--dump-secrets"], "", "Prints the values of secret keys, too."),
+    opt(&["run", "vmm", "device"], &["--dump-secrets"], "", "Prints the values of secret keys, too."),
     Opt {
         choices: &["bhyve"],
         ..opt(
@@ -83,12 +94,22 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt {
         choices: &["text", "json"],
         ..opt(
-            &["run", "vmm", "config check", "config convert"],
+            &["run", "vmm", "device", "config check", "config convert"],
             &["--message-format"],
             "text|json",
             "How findings are written: for people, or one JSON object a line for editors.",
         )
     },
+    opt(&["device"], &["--socket-path"], "PATH", "Listens at PATH; one front-end is served after the other."),
+    opt(&["device"], &["--fd"], "N", "Uses the inherited socket N, listening or connected."),
+    opt(
+        &["device"],
+        &["--print-capabilities"],
+        "",
+        "Prints what the back-end can do, in JSON, and ignores the other options.",
+    ),
+    opt(&["device"], &["--blk-file"], "PATH", "The same as -o path=PATH; of blk only."),
+    opt(&["device"], &["--read-only"], "", "The same as -o ro=true; of blk only."),
     Opt {
         choices: &["parador", "none"],
         ..opt(
@@ -113,6 +134,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
         &[
             "run",
             "vmm",
+            "device",
             "config keys",
             "config man",
             "config schema",

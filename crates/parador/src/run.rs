@@ -2,6 +2,7 @@
 
 use parador_config::{Checked, Diagnostics, Dump, Tree};
 use parador_engine::Plan;
+use tracing::level_filters::LevelFilter;
 
 use crate::args::{Given, Request};
 use crate::print;
@@ -42,7 +43,7 @@ pub(crate) fn machine(tree: Tree, request: &Request, mut diagnostics: Diagnostic
         request.messages.show(&diagnostics);
     }
     let Some(plan) = plan else { return Status::Usage };
-    log::start(log::level(&keys));
+    log::start(log::level(&keys, LevelFilter::WARN));
     let description = Description { tree, keys, plan };
     if let Some(dry_run) = request.dry_run {
         return runner::plan(&description, request.messages, dry_run);
@@ -66,7 +67,7 @@ fn asks_for_dump(tree: &Tree) -> Option<Dump> {
 }
 
 /// Prints `tree` as it is: nothing has been held against the table of keys.
-fn dump(tree: &Tree, form: Dump, request: &Request, mut diagnostics: Diagnostics) -> Status {
+pub(crate) fn dump(tree: &Tree, form: Dump, request: &Request, mut diagnostics: Diagnostics) -> Status {
     if form == Dump::Expanded {
         let _ = tree.expand(&mut diagnostics);
     }

@@ -13,14 +13,19 @@ use crate::{control, terminal};
 pub(crate) fn run(description: &Description) -> Result<Status, Diagnostic> {
     let Description { plan, keys, .. } = description;
     let signals = control::take().map_err(|e| host("take charge of signals", &e))?;
-    let input = if terminal::belongs_to_others() { None } else { duplicate(std::io::stdin()) };
-    let stdio = Stdio { input, output: duplicate(std::io::stdout()), size: terminal::size() };
-    let running = parador_engine::launch(plan, keys, stdio)?;
+    let watched = control::watch(signals).map_err(|e| host("start a thread", &e))?;
+    let running = parador_engine::launch(plan, keys, stdio())?;
     for (key, name) in running.terminals() {
         eprintln!("{key} is at {}", name.display());
     }
-    let running = control::watch(signals, running).map_err(|e| host("start a thread", &e))?;
+    let running = watched.get_or_init(|| running);
     Ok(end(&running.wait()))
+}
+
+/// What consoles on `stdio` get.
+pub(crate) fn stdio() -> Stdio {
+    let input = if terminal::belongs_to_others() { None } else { duplicate(std::io::stdin()) };
+    Stdio { input, output: duplicate(std::io::stdout()), size: terminal::size() }
 }
 
 fn host(doing: &str, error: &std::io::Error) -> Diagnostic {

@@ -77,34 +77,32 @@ pub const MODELS: &[Model] = &[
         ["", "virtio-balloon-pci", "--balloon", "balloon", "always there", "memballoon"],
         "A way to take memory back from the guest.",
     ),
-    other(
+    native(
         "virtio-fs",
         ["", "vhost-user-fs-pci", "--fs", "", "--shared-dir, --vhost-user fs", "filesystem, driver=virtiofs"],
-        Support::Refused("share files over the network, or with a disk"),
         "A folder of the host, over a vhost-user process.",
     ),
     other(
         "virtio-9p",
         ["virtio-9p", "virtio-9p-pci", "", "", "--shared-dir type=p9", "filesystem"],
-        Support::Refused("share files over the network, or with a disk"),
+        Support::Refused("use model=virtio-fs"),
         "A folder of the host, over the 9P protocol.",
     ),
     other(
         "virtio-scsi",
         ["virtio-scsi", "virtio-scsi-pci", "", "", "", "controller, type=scsi"],
-        Support::Refused("use model=virtio-blk"),
+        Support::Refused("use model=virtio-blk, or model=vhost-user with virtio_type=scsi"),
         "A SCSI host adapter.",
     ),
     other(
         "virtio-input",
         ["virtio-input", "virtio-input-host-pci", "", "", "--input", "input"],
-        Support::Refused("there is no screen to use it at; leave it out"),
+        Support::Refused("leave it out, or use model=vhost-user with virtio_type=input"),
         "An input device of the host.",
     ),
-    other(
+    native(
         "vhost-user",
         ["", "vhost-user-device-pci", "--generic-vhost-user", "", "--vhost-user", ""],
-        Support::Refused("devices of other processes are not there yet"),
         "Any device that another process is, over vhost-user.",
     ),
     other(
@@ -194,4 +192,12 @@ pub(super) const KEYS: &[Row] = &[
     .cloud_hypervisor("pci_segment=, pci_device_id=")
     .crosvm("pci-address=")
     .libvirt("address, type=pci"),
+    key(
+        "device.*.isolation",
+        Kind::Word(&["none", "process"]),
+        "Whether the device has a process of its own, which is started anew if it ends.",
+    )
+    .of(&["virtio-blk", "virtio-net", "virtio-rnd", "virtio-console", "virtio-vsock", "virtio-balloon"])
+    .or("none")
+    .only(&["none"], "it has none yet; start `parador device` yourself, and use model=vhost-user"),
 ];

@@ -6,8 +6,7 @@ use super::row::{Listed, Row, key, number, switch, text};
 const VIRTIO: Listed = &["virtio-net"];
 const NET: Listed = &["virtio-net", "e1000"];
 
-const NOT_TAP: &str =
-    "only TAP interfaces can be used yet; set `backend` to tap, or to fd for one that is open";
+const NOT_TAP: &str = "only TAP interfaces and other processes can be used yet; set `backend` to tap, macvtap, fd or vhost-user";
 
 pub(super) const KEYS: &[Row] = &[
     key(
@@ -24,11 +23,11 @@ pub(super) const KEYS: &[Row] = &[
             "vmnet",
             "none",
         ]),
-        "The host's end: a TAP interface, a macvtap interface over another one, or open descriptors of either.",
+        "The host's end: a TAP interface, a macvtap interface over another one, open descriptors of either, or another process (vhost-user).",
     )
     .of(NET)
     .or("tap")
-    .only(&["tap", "macvtap", "fd"], NOT_TAP)
+    .only(&["tap", "macvtap", "fd", "vhost-user"], NOT_TAP)
     .bhyve("-s SLOT,virtio-net,BACKEND")
     .qemu("-netdev TYPE")
     .cloud_hypervisor("--net")
@@ -87,7 +86,6 @@ pub(super) const KEYS: &[Row] = &[
         .crosvm("--net tap-fd="),
     key("device.*.socket", Kind::Path, "UNIX socket of the process that moves packets (vhost-user).")
         .of(VIRTIO)
-        .refused(NOT_TAP)
         .qemu("-chardev socket,path=")
         .cloud_hypervisor("--net socket=")
         .crosvm("--vhost-user net,socket=")

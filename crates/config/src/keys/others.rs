@@ -93,7 +93,6 @@ pub(super) const KEYS: &[Row] = &[
     .firecracker("balloon.free_page_reporting")
     .crosvm("--balloon-page-reporting")
     .libvirt("memballoon@freePageReporting"),
-    // Devices of other systems. Their models are refused, so nothing more is said of their keys.
     key("device.*.sharename", Kind::Text { max: 36 }, "Name under which the guest mounts the folder.")
         .of(SHARES)
         .bhyve("-s SLOT,virtio-9p,NAME=PATH")
@@ -101,14 +100,20 @@ pub(super) const KEYS: &[Row] = &[
         .cloud_hypervisor("--fs tag=")
         .crosvm("--shared-dir PATH:TAG")
         .libvirt("filesystem/target@dir"),
+    key("device.*.path", Kind::Path, "The folder, for which virtiofsd is started unless `socket` is set.")
+        .of(FS)
+        .refused("start virtiofsd yourself, and set `socket`"),
     key("device.*.path", Kind::Path, "The folder.")
-        .of(SHARES)
+        .of(&["virtio-9p"])
         .bhyve("-s SLOT,virtio-9p,NAME=PATH")
         .qemu("-fsdev local,path=")
         .crosvm("--shared-dir PATH:TAG")
         .libvirt("filesystem/source@dir"),
     switch("device.*.ro", "Whether the guest may only read.")
-        .of(SHARES)
+        .of(FS)
+        .only(&["false"], "virtiofsd decides: start one with --readonly, and set `socket`"),
+    switch("device.*.ro", "Whether the guest may only read.")
+        .of(&["virtio-9p"])
         .bhyve("ro")
         .qemu("-fsdev readonly=")
         .libvirt("filesystem/readonly"),
@@ -123,12 +128,30 @@ pub(super) const KEYS: &[Row] = &[
         Kind::Size { min: 0, max: 16 << 40 },
         "Size of the window to map files in; 0 is none.",
     )
-    .of(FS),
+    .of(FS)
+    .no_effect("it has the window that virtiofsd offers"),
     number("device.*.queues", 1, 64, "Number of request queues.").of(FS).cloud_hypervisor("--fs num_queues="),
     number("device.*.queue_size", 4, 1024, "Descriptors in each queue.")
         .of(FS)
         .qemu("-device queue-size=")
         .cloud_hypervisor("--fs queue_size="),
+    text("device.*.virtio_type", "Virtio type of the device, its number or name, such as 4 or rng.")
+        .of(ANY)
+        .cloud_hypervisor("--generic-vhost-user device_type=")
+        .crosvm("--vhost-user type="),
+    key("device.*.socket", Kind::Path, "UNIX socket of the process.")
+        .of(ANY)
+        .qemu("-chardev socket,path=")
+        .cloud_hypervisor("--generic-vhost-user socket=")
+        .crosvm("--vhost-user socket="),
+    text("device.*.queue_sizes", "Descriptors in each queue, as in 256,256; by default what the type has.")
+        .of(ANY)
+        .cloud_hypervisor("--generic-vhost-user queue_sizes="),
+    number("device.*.config_size", 0, 4096, "Bytes of its configuration space; 0 is what the type has.")
+        .of(ANY)
+        .or("0")
+        .qemu("-device config_size="),
+    // Devices of other systems. Their models are refused, so nothing more is said of their keys.
     key("device.*.dev", Kind::Path, "The host's CAM target layer, such as /dev/cam/ctl.")
         .of(SCSI)
         .bhyve("dev="),
@@ -186,18 +209,6 @@ pub(super) const KEYS: &[Row] = &[
     key("device.*.path", Kind::Endpoint, "What the serial port is connected to.")
         .of(&["uart"])
         .qemu("-chardev"),
-    text("device.*.virtio_type", "Virtio type of the device, its number or name.")
-        .of(ANY)
-        .cloud_hypervisor("--generic-vhost-user device_type=")
-        .crosvm("--vhost-user type="),
-    key("device.*.socket", Kind::Path, "UNIX socket of the process.")
-        .of(ANY)
-        .qemu("-chardev socket,path=")
-        .cloud_hypervisor("--generic-vhost-user socket=")
-        .crosvm("--vhost-user socket="),
-    text("device.*.queue_sizes", "Descriptors in each queue, as in 256,256.")
-        .of(ANY)
-        .cloud_hypervisor("--generic-vhost-user queue_sizes="),
     id("device.*.pcireg.vendor", "Vendor the guest reads."),
     id("device.*.pcireg.device", "Device the guest reads."),
     id("device.*.pcireg.revid", "Revision the guest reads."),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use parador_config::keys::{self, Key, Support};
 
 use super::man;
-use crate::options;
+use crate::{device, options};
 
 /// The shells there are scripts for.
 pub(super) const SHELLS: &[&str] = &["bash", "zsh", "fish"];
@@ -83,6 +83,7 @@ fn candidates(typed: &[&str]) -> BTreeSet<String> {
         options.iter().find(|option| option.names.contains(&previous) && option.takes_a_word())
     {
         return match option.value {
+            "KEY=VALUE" if command == "device" => settings_of_device(current, before),
             "KEY=VALUE" => settings(current, before),
             _ => starting(current, option.choices.iter().copied()),
         };
@@ -101,6 +102,7 @@ fn candidates(typed: &[&str]) -> BTreeSet<String> {
         "config man" => starting(current, man::PAGES.iter().copied()),
         "config completion" => starting(current, SHELLS.iter().copied()),
         "config keys" => starting(current, keys::MODELS.iter().map(|model| model.name)),
+        "device" => starting(current, device::MODELS.iter().map(|model| model.word)),
         "help" => starting(current, options::COMMANDS.iter().map(|(word, _)| *word)),
         _ => BTreeSet::new(),
     }
@@ -118,6 +120,18 @@ fn settings(current: &str, before: &[&str]) -> BTreeSet<String> {
         return words.into_iter().map(|word| format!("{path}={word}")).collect();
     }
     keys::all().filter(|key| usable(key, current, before)).filter_map(|key| grown(&key, current)).collect()
+}
+
+/// As [`settings`], for the keys of the device that `before` names.
+fn settings_of_device(current: &str, before: &[&str]) -> BTreeSet<String> {
+    let Some(model) = device::MODELS.iter().find(|model| before.contains(&model.word)) else {
+        return BTreeSet::new();
+    };
+    let prefix = format!("device.{}.", model.word);
+    let said = format!("{prefix}model={}", model.model);
+    let of_machine = settings(&format!("{prefix}{current}"), &[&said]);
+    let own = of_machine.iter().filter_map(|setting| setting.strip_prefix(&prefix));
+    own.filter(|setting| !["addr=", "model=", "isolation="].contains(setting)).map(str::to_owned).collect()
 }
 
 /// Whether it makes sense to set `key` at `path`.
@@ -187,6 +201,16 @@ mod tests {
         assert_eq!(said("vmm -o device.disk0.noc"), ["device.disk0.nocache="]);
         assert_eq!(said("vmm -o nothing"), [""; 0]);
         assert_eq!(said("vmm -o bootr"), [""; 0], "what this version refuses is not offered");
+    }
+
+    #[test]
+    fn keys_of_a_device_alone() {
+        assert_eq!(said("device b"), ["balloon", "blk"]);
+        assert_eq!(said("device blk --soc"), ["--socket-path"]);
+        assert_eq!(said("device blk -o noc"), ["nocache="]);
+        assert_eq!(said("device blk -o aio=t"), ["aio=threads"]);
+        assert_eq!(said("device blk -o addr"), [""; 0]);
+        assert_eq!(said("device blk -o mac"), [""; 0]);
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub(super) fn page(name: &str) -> Option<String> {
         match line.strip_prefix('@').and_then(|line| line.strip_suffix('@')) {
             Some("VMM OPTIONS") => page.push_str(&list_of_options("vmm")),
             Some("RUN OPTIONS") => page.push_str(&list_of_options("run")),
+            Some("DEVICE OPTIONS") => page.push_str(&list_of_options("device")),
             Some("CONFIG COMMANDS") => page.push_str(&commands()),
             Some("FORMATS") => page.push_str(&format!(".Cm {} .\n", options::FORMATS.join(" , "))),
             Some("STATUS") => page.push_str(include_str!("status.mdoc")),

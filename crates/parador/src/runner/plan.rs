@@ -6,7 +6,7 @@ use std::path::Path;
 use parador_config::{Dump, Endpoint, Tree};
 use parador_engine::{
     Aio, Backing, Create, DevicePlan, Interface, InterfaceKind, Memory, Model, Net, Openable, Opening, Plan,
-    Processors, Tap,
+    Processors, Remote, Tap,
 };
 
 /// What is done for the machine of `plan`: its process is started with `arguments` and `keys`, which
@@ -133,7 +133,7 @@ fn endpoint(endpoint: &Endpoint) -> String {
 }
 
 fn device(plan: &Plan, device: &DevicePlan, machine_id: &[u8]) -> String {
-    let DevicePlan { id, address, model } = device;
+    let DevicePlan { id, address, model, .. } = device;
     let (model, rest) = match model {
         Model::Block(block) => {
             let aio = match block.aio {
@@ -161,8 +161,22 @@ fn device(plan: &Plan, device: &DevicePlan, machine_id: &[u8]) -> String {
         Model::Console(end) => ("virtio-console", endpoint(end)),
         Model::Vsock(vsock) => ("virtio-vsock", format!("address {}", vsock.cid)),
         Model::Balloon(balloon) => ("virtio-balloon", Bytes(balloon.size).to_string()),
+        Model::Remote(remote) => ("vhost-user", self::remote(remote)),
     };
     format!("{:<7} {id:<8} {model:<15} {rest}", address.to_string())
+}
+
+/// A device that another process is.
+fn remote(remote: &Remote) -> String {
+    let mut text = format!("virtio type {} of the process at {}", remote.kind, remote.socket.display());
+    if let Some(tag) = &remote.tag {
+        let _ = write!(text, ", `{tag}`");
+    }
+    let queues = remote.queue_sizes.as_ref().map(Vec::len).or(remote.queues.map(usize::from));
+    if let Some(queues) = queues.and_then(|queues| u16::try_from(queues).ok()) {
+        let _ = write!(text, ", {}", count(queues, "queue"));
+    }
+    text
 }
 
 fn count(number: u16, what: &str) -> String {
@@ -240,7 +254,7 @@ fn listened(plan: &Plan) -> Vec<String> {
             Model::Vsock(vsock) => {
                 lines.push(format!("socket {}, for connections into the guest", vsock.socket.display()));
             }
-            Model::Block(_) | Model::Net(_) | Model::Rng(_) | Model::Balloon(_) => {}
+            Model::Block(_) | Model::Net(_) | Model::Rng(_) | Model::Balloon(_) | Model::Remote(_) => {}
         }
     }
     lines
@@ -293,6 +307,14 @@ mod tests {
              device.r.model=virtio-rnd\ndevice.c.model=virtio-console\ndevice.c.port.0.path=file:/log\n\
              device.v.model=virtio-vsock\ndevice.v.cid=3\ndevice.v.socket=/run/v\n\
              device.b.model=virtio-balloon\ndevice.b.size=64M\n",
+        );
+        planned(
+            "plan_remote",
+            "name=web\nboot.kernel=/boot/vmlinuz\ndevice.d.model=virtio-blk\ndevice.d.backend=vhost-user\n\
+             device.d.socket=/run/d\ndevice.d.queues=4\ndevice.n.model=virtio-net\ndevice.n.backend=vhost-user\n\
+             device.n.socket=/run/n\ndevice.f.model=virtio-fs\ndevice.f.sharename=data\ndevice.f.socket=/run/f\n\
+             device.g.model=vhost-user\ndevice.g.virtio_type=gpio\ndevice.g.socket=/run/g\n\
+             device.g.queue_sizes=64,64\n",
         );
     }
 }

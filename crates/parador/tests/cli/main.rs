@@ -5,6 +5,7 @@
 mod bhyve;
 mod config;
 mod convert;
+mod device;
 mod machine;
 mod network;
 mod payload;

@@ -108,6 +108,8 @@ pub(crate) const FATES: &[(&str, Fate)] = &[
     ("device.*.free_page_reporting", NO_DEVICE),
     ("device.*.dax", NO_DEVICE),
     ("device.*.queue_sizes", NO_DEVICE),
+    ("device.*.config_size", NO_DEVICE),
+    ("device.*.isolation", Refused("it decides itself which devices have a process of their own")),
     ("device.**", Mapped),
     ("engine.bhyve.arg.*", Mapped),
     ("engine.**", Refused("it is an option of another system")),

@@ -169,6 +169,8 @@ pub(crate) const FATES: &[(&str, Fate)] = &[
     ("device.*.pptdev", Refused("it is a name of illumos")),
     ("device.*.virtio_type", Mapped),
     ("device.*.queue_sizes", Mapped),
+    ("device.*.config_size", Refused("it asks the other process")),
+    ("device.*.isolation", Refused("it decides itself which devices have a process of their own")),
     ("device.*.**", Refused(NO_PC)),
     ("engine.cloud-hypervisor.arg.*", Mapped),
     ("engine.**", Refused("it is an option of another system")),

@@ -157,6 +157,8 @@ pub(crate) const FATES: &[(&str, Fate)] = &[
     ("device.*.slot", Mapped),
     ("device.*.func", Mapped),
     ("device.*.virtio_type", Mapped),
+    ("device.*.config_size", Refused("it asks the other process")),
+    ("device.*.isolation", Refused("it decides itself which devices have a process of their own")),
     ("device.*.**", Refused("it has no such device")),
     ("engine.crosvm.arg.*", Mapped),
     ("engine.**", Refused("it is an option of another system")),

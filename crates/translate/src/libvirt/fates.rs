@@ -127,6 +127,8 @@ pub(crate) const FATES: &[(&str, Fate)] = &[
     ("device.*.rec", SOUND),
     ("device.*.virtio_type", Refused("only certain devices can be of another process")),
     ("device.*.queue_sizes", Refused("only certain devices can be of another process")),
+    ("device.*.config_size", Refused("only certain devices can be of another process")),
+    ("device.*.isolation", Refused("it decides itself which devices have a process of their own")),
     ("device.*.pcireg.*", IDS),
     ("kvm.fd", DESCRIPTOR),
     ("log.level", PROCESS),

@@ -78,6 +78,8 @@ pub(crate) const FATES: &[(&str, Fate)] = &[
     ("device.*.rec", Refused("add an `-audiodev`, and `-device intel-hda`")),
     ("device.*.virtio_type", Refused("QEMU has a device of its own for each type")),
     ("device.*.queue_sizes", Refused("QEMU has a device of its own for each type")),
+    ("device.*.config_size", Refused("QEMU has a device of its own for each type")),
+    ("device.*.isolation", Refused("it decides itself which devices have a process of their own")),
     ("device.*.pcireg.*", Refused("the bridges of QEMU's q35 are always the same")),
     ("name", Mapped),
     ("uuid", Mapped),

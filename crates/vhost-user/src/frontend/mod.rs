@@ -42,7 +42,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use parador_virtio::{Identity, Interrupt, LogLimit, QueueSetup, QueueState, SharedMemory, VirtioDevice};
-use tracing::info;
+use tracing::warn;
 
 pub use error::RemoteError;
 use link::{Link, stream_to};
@@ -168,7 +168,7 @@ fn wait_for(options: &RemoteOptions) -> Result<UnixStream, RemoteError> {
             Err(error) => return Err(RemoteError::Connect(options.path.clone(), error)),
         }
         if !has_said {
-            info!(name = options.name, path = %options.path.display(), "waiting for a back-end");
+            warn!(name = options.name, path = %options.path.display(), "waiting for a back-end");
             has_said = true;
         }
         thread::sleep(wait);
