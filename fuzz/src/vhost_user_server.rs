@@ -85,7 +85,8 @@ impl VirtioDevice for Device {
 struct Descriptors {
     memory: File,
     event: OwnedFd,
-    socket: UnixStream,
+    /// Both ends of it: outside of Rust's own main function, a write to one alone ends the process.
+    sockets: (UnixStream, UnixStream),
     null: File,
     pipe: OwnedFd,
 }
@@ -95,12 +96,11 @@ impl Descriptors {
         let memory = File::from(memfd_create("fuzz", MemfdFlags::CLOEXEC).expect("the host has memory"));
         memory.set_len(MEMORY_LEN).expect("the host has memory");
         memory.write_all_at(contents, 4096).expect("the host has memory");
-        let (socket, _) = UnixStream::pair().expect("the host has descriptors");
         let (pipe, _) = pipe().expect("the host has descriptors");
         Self {
             memory,
             event: eventfd(1, EventfdFlags::CLOEXEC).expect("the host has descriptors"),
-            socket,
+            sockets: UnixStream::pair().expect("the host has descriptors"),
             null: File::open("/dev/null").expect("the host has one"),
             pipe: pipe.into(),
         }
@@ -112,7 +112,7 @@ impl Descriptors {
         match source.below(8) {
             0 => self.null.as_fd(),
             1 => self.pipe.as_fd(),
-            2 if request != 42 => self.socket.as_fd(),
+            2 if request != 42 => self.sockets.0.as_fd(),
             3 | 4 if request != 42 => self.event.as_fd(),
             _ => self.memory.as_fd(),
         }
