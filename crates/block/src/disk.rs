@@ -90,6 +90,11 @@ pub trait Disk: Send {
     /// Kicks, then blocks until [`Disk::reap`] has something. Returns at once when nothing is in flight.
     fn wait(&mut self);
 
+    /// Gives up what is in flight, as far as that is possible: such requests end with an error, in
+    /// [`Disk::reap`] as all others. Whether any of their work was done is unknown. The default gives
+    /// up nothing.
+    fn cancel(&mut self) {}
+
     /// Becomes readable when requests complete; to be watched edge-triggered, never to be read.
     /// `None` when no request is ever in flight.
     fn wake(&self) -> Option<BorrowedFd<'_>>;

@@ -218,6 +218,47 @@ proptest! {
     }
 }
 
+#[test]
+fn requests_that_are_given_up_come_out_once_and_later_ones_are_done() {
+    const COUNT: u32 = 48;
+    for aio in [Aio::Threads, Aio::IoUring] {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(SIZE as u64).unwrap();
+        let image = Image::open(&RawOptions { aio, ..RawOptions::new(file.path()) }).unwrap();
+        let mut disk = image.queue(DEPTH).unwrap();
+        let mut memory = vec![vec![0; 4096]; COUNT as usize];
+        let mut ended = vec![0; COUNT as usize];
+        for round in 0..3 {
+            for (tag, memory) in (0..).zip(&mut memory) {
+                let buffers = split(memory, &[4096]);
+                assert!(matches!(
+                    disk.submit(Op::Read { offset: 0, buffers: &buffers }, tag),
+                    Submitted::InFlight
+                ));
+                if round > 0 && tag == COUNT / 2 {
+                    disk.kick();
+                }
+            }
+            if round < 2 {
+                disk.cancel();
+            }
+            let (mut failed, mut left) = (0, COUNT);
+            while left > 0 {
+                disk.wait();
+                while let Some((tag, result)) = disk.reap() {
+                    ended[tag as usize] += 1;
+                    failed += u32::from(result.is_err());
+                    left -= 1;
+                }
+            }
+            assert!(ended.iter().all(|&count| count == round + 1));
+            assert!(round < 2 || failed == 0, "{failed} of those that were not given up failed");
+            // What no thread has begun need not be.
+            assert!(round > 0 || disk.aio() != Aio::Threads || failed == COUNT);
+        }
+    }
+}
+
 /// A loop device, where this machine lets us have one.
 struct Loop {
     path: PathBuf,

@@ -173,6 +173,14 @@ impl Disk for ThreadsDisk {
         }
     }
 
+    fn cancel(&mut self) {
+        let mut state = self.shared.lock();
+        let State { jobs, done, .. } = &mut *state;
+        for job in jobs.drain(..).chain(self.staged.drain(..)) {
+            done.push_back((job.tag, Err(io::ErrorKind::Interrupted.into()), job.buffers));
+        }
+    }
+
     fn wake(&self) -> Option<BorrowedFd<'_>> {
         Some(self.shared.wake.as_fd())
     }

@@ -35,6 +35,8 @@ pub(crate) struct UringDisk {
     in_flight: usize,
     /// The kernel refuses the ring: everything goes on here, one by one.
     dead: bool,
+    /// What is in flight is given up: nothing is tried again.
+    cancelled: bool,
     scratch: Scratch,
 }
 
@@ -98,6 +100,7 @@ impl UringDisk {
             ended: VecDeque::new(),
             in_flight: 0,
             dead: false,
+            cancelled: false,
             scratch: Scratch::default(),
         })
     }
@@ -204,7 +207,8 @@ impl UringDisk {
         let slot = &mut self.slots[index as usize];
         if result < 0 {
             let error = io::Error::from_raw_os_error(-result);
-            if matches!(-result, libc::EINTR | libc::EAGAIN) && slot.retries < MAX_RETRIES {
+            let retries = if self.cancelled { 0 } else { MAX_RETRIES };
+            if matches!(-result, libc::EINTR | libc::EAGAIN) && slot.retries < retries {
                 slot.retries += 1;
                 return self.go_on(index);
             }
@@ -303,6 +307,7 @@ impl Disk for UringDisk {
             Op::Discard { offset, .. } | Op::WriteZeroes { offset, .. } => offset,
         };
         self.in_flight += 1;
+        self.cancelled = false;
         self.push(index);
         Submitted::InFlight
     }
@@ -356,6 +361,12 @@ impl Disk for UringDisk {
         } else {
             self.enter(1);
         }
+    }
+
+    fn cancel(&mut self) {
+        self.cancelled = true;
+        // What the kernel cannot stop is waited for; all of it, before Linux 6.0.
+        let _ = self.ring.submitter().register_sync_cancel(None, types::CancelBuilder::any());
     }
 
     fn wake(&self) -> Option<BorrowedFd<'_>> {

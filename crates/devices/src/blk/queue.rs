@@ -23,6 +23,8 @@ pub(super) struct BlkQueue {
     slots: Vec<Slot>,
     free: Vec<Tag>,
     shared: Arc<Shared>,
+    /// Requests that fail, or need more, are left for whoever goes on with the ring.
+    giving_up: bool,
     /// Storage for the request at hand.
     buffers: Vec<Buffer>,
     ranges: Vec<Range>,
@@ -51,6 +53,7 @@ impl BlkQueue {
             slots: Vec::with_capacity(depth),
             free: Vec::with_capacity(depth),
             shared,
+            giving_up: false,
             buffers: Vec::with_capacity(depth),
             ranges: Vec::with_capacity(MAX_RANGES),
         }
@@ -171,13 +174,15 @@ impl BlkQueue {
         slot.pending -= 1;
         if let Err(error) = result {
             slot.status = Some(Status::IoErr);
-            self.shared.report(&error);
+            if !self.giving_up {
+                self.shared.report(&error);
+            }
         }
         let slot = &mut self.slots[tag as usize];
         if slot.pending > 0 {
             return;
         }
-        if slot.then_flush && slot.status.is_none() {
+        if slot.then_flush && slot.status.is_none() && !self.giving_up {
             slot.then_flush = false;
             slot.pending = 1;
             let submitted = self.disk.submit(Op::Flush, tag);
@@ -186,7 +191,11 @@ impl BlkQueue {
         let status = slot.status.unwrap_or(Status::Ok);
         let written = if status == Status::Ok { slot.written } else { slot.written_on_error };
         let chain = slot.chain.take().expect("an operation belongs to a request");
+        let undone = status != Status::Ok || slot.then_flush;
         self.free.push(tag);
+        if self.giving_up && undone {
+            return;
+        }
         answer(queue, chain, status, written);
     }
 
@@ -230,6 +239,14 @@ impl QueueHandler for BlkQueue {
             self.reap(queue);
         }
         Ok(())
+    }
+
+    fn abandon(&mut self, queue: &mut Queue) -> Result<(), RingError> {
+        self.giving_up = true;
+        self.disk.cancel();
+        let result = self.drain(queue);
+        self.giving_up = false;
+        result
     }
 }
 

@@ -85,6 +85,14 @@ impl Disk for Scripted {
         }
     }
 
+    fn cancel(&mut self) {
+        // All but what was asked first.
+        let mut script = self.lock();
+        let given_up: Vec<_> = script.asked.drain(1..).collect();
+        let ended = given_up.into_iter().map(|(_, tag)| (tag, Err(io::ErrorKind::Interrupted.into())));
+        script.over.extend(ended);
+    }
+
     fn wake(&self) -> Option<BorrowedFd<'_>> {
         None
     }
@@ -257,4 +265,31 @@ fn drain_waits_for_everything_flushes_included() {
     fixture.queue.flush();
     assert_eq!(std::iter::from_fn(|| fixture.driver.take_used()).count(), 4);
     assert!(fixture.script.lock().asked.is_empty(), "four writes and four flushes");
+}
+
+#[test]
+fn what_is_given_up_gets_no_answer_and_what_could_not_be_does() {
+    let mut fixture = Fixture::new(FLUSH);
+    let head = fixture.add(v::VIRTIO_BLK_T_IN, 0, &[], &[512, 1]);
+    for sector in 1..4 {
+        fixture.add(v::VIRTIO_BLK_T_OUT, sector, &[1; 512], &[1]);
+    }
+    fixture.turn();
+    fixture.handler.abandon(&mut fixture.queue).unwrap();
+    fixture.queue.flush();
+    let used: Vec<_> = std::iter::from_fn(|| fixture.driver.take_used()).collect();
+    assert_eq!(used.iter().map(|used| (used.head, used.data[512])).collect::<Vec<_>>(), [(head, 0)]);
+    assert_eq!((fixture.handler.in_flight(), fixture.driver.in_flight()), (0, 3));
+}
+
+/// A write that a flush must follow is not durable, so it is not over.
+#[test]
+fn a_write_through_is_given_up_between_its_write_and_its_flush() {
+    let mut fixture = Fixture::new(0);
+    fixture.add(v::VIRTIO_BLK_T_OUT, 0, &[1; 512], &[1]);
+    fixture.turn();
+    fixture.handler.abandon(&mut fixture.queue).unwrap();
+    fixture.queue.flush();
+    assert_eq!(fixture.driver.take_used(), None);
+    assert_eq!((fixture.handler.in_flight(), fixture.driver.in_flight()), (0, 1));
 }
