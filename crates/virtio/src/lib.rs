@@ -72,6 +72,7 @@ mod inflight;
 mod interrupt;
 mod log_limit;
 mod memory;
+mod polling;
 mod queue;
 mod signals;
 mod worker;

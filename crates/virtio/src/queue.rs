@@ -234,6 +234,16 @@ impl Queue {
         (self.next_available, self.next_used)
     }
 
+    /// Whether this turn took all there was.
+    pub(crate) fn was_emptied(&self) -> bool {
+        self.latched.is_none() && self.last_pop == Pop::Empty
+    }
+
+    /// Whether the driver has made something available since it was looked at.
+    pub(crate) fn has_news(&self) -> bool {
+        self.available.load_u16(INDEX, Ordering::Relaxed) != self.seen_available
+    }
+
     /// Starts a turn: a fresh budget, and no kicks until it is over.
     pub(crate) fn begin_turn(&mut self) {
         self.budget = self.size;

@@ -5,6 +5,9 @@
 //! with a count, so a kick costs no read and none is lost. The obligation that brings, to look
 //! again after having asked for the next kick, is met by [`Queue::end_turn`]. A driver that does not
 //! kick has a timer in its place.
+//!
+//! After a turn that found work the thread looks at the ring for a while before it sleeps, as long as
+//! that has been worth it, and is not kicked meanwhile.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -19,6 +22,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
 use vmm_sys_util::timerfd::TimerFd;
 
+use crate::polling::Polling;
 use crate::queue::Turn;
 use crate::{Interrupt, LogLimit, Queue, QueueSetup, QueueState, RingError, signals};
 
@@ -207,12 +211,13 @@ fn prepare(setup: &QueueSetup, handler: &impl QueueHandler) -> io::Result<(Queue
     for fd in [kick, Some(stop.fd.as_raw_fd()), wake].into_iter().flatten() {
         epoll.ctl(ControlOperation::Add, fd, event)?;
     }
-    Ok((queue, Wait { epoll, timer, pause: PAUSE.0, stop: Arc::new(stop) }))
+    Ok((queue, Wait { epoll, polling: Polling::new(), timer, pause: PAUSE.0, stop: Arc::new(stop) }))
 }
 
 /// What a queue's thread waits for.
 struct Wait {
     epoll: Epoll,
+    polling: Polling,
     /// For a driver that does not kick, and how long to leave it alone.
     timer: Option<TimerFd>,
     pause: Duration,
@@ -220,6 +225,15 @@ struct Wait {
 }
 
 impl Wait {
+    /// Looks for something to do. Says whether there is.
+    fn look(&mut self, queue: &Queue) -> bool {
+        let Self { epoll, polling, .. } = self;
+        // What the handler waits for may only come when this thread is in the kernel.
+        polling.look(|| {
+            queue.has_news() || epoll.wait(0, &mut [EpollEvent::default()]).is_ok_and(|count| count > 0)
+        })
+    }
+
     /// Waits, after a turn that found work or not. Whatever fires, a turn looks at everything; an
     /// interrupted wait is one turn more.
     fn sleep(&mut self, worked: bool) {
@@ -230,7 +244,8 @@ impl Wait {
             let _ = timer.reset(self.pause, None);
             timeout_ms = 1;
         }
-        drop(self.epoll.wait(timeout_ms, &mut [EpollEvent::default()]));
+        let Self { epoll, polling, .. } = self;
+        polling.sleep(|| drop(epoll.wait(timeout_ms, &mut [EpollEvent::default()])));
     }
 
     fn is_over(&self) -> bool {
@@ -274,9 +289,13 @@ impl<H: QueueHandler> Job<H> {
             let before = self.queue.progress();
             self.queue.begin_turn();
             self.handler.run(&mut self.queue)?;
-            let turn = self.queue.end_turn()?;
-            if turn == Turn::Wait {
-                self.wait.sleep(self.queue.progress() != before);
+            let worked = self.queue.progress() != before;
+            let again = worked && self.queue.was_emptied() && {
+                self.queue.flush();
+                self.wait.look(&self.queue)
+            };
+            if !again && self.queue.end_turn()? == Turn::Wait {
+                self.wait.sleep(worked);
             }
             if self.wait.is_over() {
                 return Ok(());
