@@ -129,6 +129,7 @@ impl Image {
             if options.discard && !options.read_only { discard_granularity(&file, &metadata) } else { None };
         let raw = RawFile {
             path: path.clone(),
+            in_memory: sys::is_in_memory(&file),
             file,
             size: AtomicU64::new(0),
             read_only: options.read_only,

@@ -23,6 +23,8 @@ pub(crate) struct RawFile {
     pub(crate) size: AtomicU64,
     pub(crate) read_only: bool,
     pub(crate) block_device: bool,
+    /// Reading and writing it is copying memory: there is nothing to wait for.
+    pub(crate) in_memory: bool,
     pub(crate) direct: Option<Alignment>,
     pub(crate) topology: Topology,
     /// Bytes; `None` when the host cannot discard, or was asked not to.

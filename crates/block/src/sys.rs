@@ -115,6 +115,19 @@ pub(crate) fn set_direct(file: &File) -> io::Result<()> {
     done(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, flags | libc::O_DIRECT) })
 }
 
+/// Whether the file system of `file` has no other place than memory (and swap).
+pub(crate) fn is_in_memory(file: &File) -> bool {
+    let mut stat = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the kernel fills `stat` in, if it says so.
+    let magic = unsafe {
+        match libc::fstatfs(file.as_raw_fd(), stat.as_mut_ptr()) {
+            0 => Some(stat.assume_init().f_type),
+            _ => None,
+        }
+    };
+    magic == Some(libc::TMPFS_MAGIC)
+}
+
 /// The access mode and status flags of an open file.
 pub(crate) fn open_flags(file: &File) -> io::Result<i32> {
     // SAFETY: no memory is involved.

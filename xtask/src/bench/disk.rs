@@ -1,4 +1,4 @@
-//! A virtio disk's 4 KiB random reads from a file in memory: system calls, instructions and heap
+//! A virtio disk's 4 KiB random reads from a file in the host's cache: system calls, instructions and heap
 //! allocations of one, beside the same reads asked of the I/O engine without a device.
 
 use std::collections::HashMap;

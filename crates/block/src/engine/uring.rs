@@ -19,6 +19,10 @@ const FILE: types::Fixed = types::Fixed(0);
 /// The largest ring; more requests than that wait in it for the next system call.
 const MAX_ENTRIES: u32 = 4096;
 
+/// The most that is copied at once from or to a file in memory, in bytes. More is left to the kernel's
+/// threads.
+const COPY: u64 = 64 << 10;
+
 /// How often the kernel may say it has no memory for our requests before we stop asking.
 const MAX_ENTER_RETRIES: u32 = 1000;
 
@@ -105,12 +109,16 @@ impl UringDisk {
         })
     }
 
-    /// What the ring can do for `op`; `None` when it is done better, or only, by system calls.
-    fn kind(&self, op: &Op<'_>) -> Option<Kind> {
+    /// What the ring can do for `op`, which moves `len` bytes; `None` when it is done better, or only,
+    /// by system calls.
+    fn kind(&self, op: &Op<'_>, len: u64) -> Option<Kind> {
+        // io_uring hands every transfer of a tmpfs to another thread.
+        let copies = self.raw.in_memory && len <= COPY;
         if self.dead {
             return None;
         }
         match op {
+            Op::Read { .. } | Op::Write { .. } if copies => None,
             Op::Read { buffers, .. } => (!self.raw.needs_bounce(buffers)).then_some(Kind::Read),
             Op::Write { buffers, .. } => (!self.raw.needs_bounce(buffers)).then_some(Kind::Write),
             Op::Flush => Some(Kind::Flush),
@@ -283,12 +291,12 @@ impl Slot {
 
 impl Disk for UringDisk {
     fn submit(&mut self, op: Op<'_>, tag: Tag) -> Submitted {
-        match self.raw.admit(&op) {
+        let len = match self.raw.admit(&op) {
             Err(error) => return Submitted::Done(Err(error)),
             Ok(0) if !matches!(op, Op::Flush) => return Submitted::Done(Ok(())),
-            Ok(_) => {}
-        }
-        let Some(kind) = self.kind(&op) else {
+            Ok(len) => len,
+        };
+        let Some(kind) = self.kind(&op, len) else {
             return Submitted::Done(self.raw.execute(op, &mut self.scratch));
         };
         let index = self.free.pop().unwrap_or_else(|| {

@@ -3,7 +3,7 @@
 //!
 //!     cargo run --release --example blk_path -- [FILE]
 //!
-//! Without a file, one in memory (`/dev/shm`) is made. `depth` requests go in at once, and the next
+//! Without a file, a temporary one is made, which stays in the host's cache. `depth` requests go in at once, and the next
 //! ones when all are back and the thread sleeps again, so that what a request costs does not depend
 //! on how fast the driver is. Beside it is what the same reads cost without a device, asked of the
 //! I/O engine by a thread that does nothing else: the limit. Each line is a list of `key=value`; figures are per request.
@@ -56,7 +56,7 @@ fn main() -> Result<()> {
     let path = if let Some(path) = args.first() {
         PathBuf::from(path)
     } else {
-        made = tempfile::NamedTempFile::new_in("/dev/shm")?;
+        made = tempfile::NamedTempFile::new()?;
         // Every page is there, so that no read finds a hole.
         let page = vec![0x5a; 1 << 20];
         (0..FILE_LEN)
