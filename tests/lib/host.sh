@@ -124,3 +124,12 @@ debian() {
     fi
     chroot debian "$@"
 }
+
+# clean IMAGE: the ext4 file system was unmounted, and has nothing to replay (the bits EXTENTS and RECOVER
+# of s_feature_incompat).
+clean() {
+    local features
+    features=$(od -An -tu4 -j 1120 -N 4 "$1")
+    [ $((features & 0x40)) != 0 ] || fail "$1: no ext4"
+    [ $((features & 4)) = 0 ] || fail "$1: it was not unmounted"
+}
