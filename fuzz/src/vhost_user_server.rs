@@ -9,7 +9,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 
-use parador_vhost_user::message::{FrontendRequest, Message};
+use parador_vhost_user::message::{
+    DeviceStateTransfer, FrontendRequest as R, Inflight, Log, LogBase, MemoryRegion, Message, StateDirection,
+    VringAddr, VringFd, VringState,
+};
 use parador_vhost_user::server::Server;
 use parador_vhost_user::socket::Connection;
 use parador_virtio::testing::hostile::Source;
@@ -22,6 +25,11 @@ use rustix::fs::{MemfdFlags, memfd_create};
 /// Messages in one session: their replies fit into the socket, as nobody reads them.
 const MOST: usize = 40;
 const MEMORY_LEN: u64 = 1 << 20;
+const QUEUES: usize = 3;
+/// Where the front-end has its memory; where its rings are there, and how far apart.
+const USER: u64 = 0x7f00_0000_0000;
+const RINGS: u64 = 0x4_0000;
+const RING: u64 = 0x4000;
 const WORDS: [u64; 16] = [
     0,
     1,
@@ -96,6 +104,21 @@ impl Descriptors {
         let memory = File::from(memfd_create("fuzz", MemfdFlags::CLOEXEC).expect("the host has memory"));
         memory.set_len(MEMORY_LEN).expect("the host has memory");
         memory.write_all_at(contents, 4096).expect("the host has memory");
+        for ring in 0..QUEUES as u64 {
+            // Three chains, of descriptors that may be good.
+            let at = RINGS + ring * RING;
+            let flags = contents.get(ring as usize).copied().unwrap_or(0);
+            for (next, bits) in [flags & 3, flags >> 2 & 3, flags >> 4 & 2, 2].into_iter().enumerate() {
+                let descriptor = u128::from(MEMORY_LEN - 0x1000)
+                    | 64 << 64
+                    | u128::from(bits) << 96
+                    | (next as u128 + 1) << 112;
+                memory
+                    .write_all_at(&descriptor.to_le_bytes(), at + 16 * next as u64)
+                    .expect("it is long enough");
+            }
+            memory.write_all_at(&[0, 0, 3, 0, 0, 0, 1, 0, 2, 0], at + 0x1000).expect("it is long enough");
+        }
         let (pipe, _) = pipe().expect("the host has descriptors");
         Self {
             memory,
@@ -109,18 +132,60 @@ impl Descriptors {
     /// Some of them. A device's state does not come from where nothing ever comes or ends: it would
     /// be waited for.
     fn choose(&self, source: &mut Source<'_>, request: u32) -> BorrowedFd<'_> {
-        match source.below(8) {
+        match source.below(32) {
             0 => self.null.as_fd(),
             1 => self.pipe.as_fd(),
             2 if request != 42 => self.sockets.0.as_fd(),
-            3 | 4 if request != 42 => self.event.as_fd(),
+            3.. if matches!(request, 12..=14) => self.event.as_fd(),
             _ => self.memory.as_fd(),
         }
     }
 }
 
-/// A message that is mostly what it should be.
+/// A request that makes sense, or nearly.
+fn request(source: &mut Source<'_>) -> R {
+    let index = if source.below(32) == 31 { source.u8() } else { source.below(QUEUES) as u8 };
+    let state = |num| VringState { index: u32::from(index), num };
+    let ring = VringFd { index, has_fd: source.below(8) != 7 };
+    let guest_address = source.choose(&[0, 0, 0, MEMORY_LEN, 1 << 40]);
+    let region =
+        MemoryRegion { guest_address, size: MEMORY_LEN, user_address: USER + guest_address, mmap_offset: 0 };
+    let inflight = Inflight { mmap_size: 3 * 4160, mmap_offset: 0, queues: 3, queue_size: 256 };
+    let offset = if source.below(16) == 15 { source.choose(&WORDS) } else { 4096 };
+    match source.below(26) {
+        0 => R::SetFeatures(1 << 32 | source.choose(&[0, 1 << 26, 1 << 30, 1 << 26 | 1 << 30])),
+        1 => R::SetMemTable(vec![region]),
+        2 => R::AddMemReg(region),
+        3 => R::RemMemReg(region),
+        4 => R::SetLogBase(LogBase::Shared(Log { size: source.choose(&[32, 32, 32, 1]), offset })),
+        5 => R::SetLogFd,
+        6 | 7 => R::SetVringNum(state(source.choose(&[16, 16, 16, 256, 1, 3]))),
+        8 | 9 => {
+            let log = source.choose(&[0, 0x2000, u64::MAX]);
+            R::SetVringAddr(address(index, u32::from(source.u8() % 2), log))
+        }
+        10 => R::SetVringBase(state(u32::from(source.u8() % 4))),
+        11 | 12 => R::SetVringKick(ring),
+        13 => R::SetVringCall(ring),
+        14 => R::SetVringErr(ring),
+        15 | 16 => R::SetVringEnable(state(u32::from(source.below(4) != 3))),
+        17 => R::GetVringBase(state(0)),
+        18 => R::GetVringBaseSkipDrain(state(0)),
+        19 => R::SetInflightFd(Inflight { mmap_offset: offset, ..inflight }),
+        20 => R::GetInflightFd(inflight),
+        21 => R::SetStatus(source.choose(&[0, 8, 15])),
+        22 => R::ResetDevice,
+        23 => R::CheckDeviceState,
+        24 => R::SetDeviceStateFd(DeviceStateTransfer { direction: StateDirection::Save, phase: 0 }),
+        _ => R::SetProtocolFeatures(source.choose(&WORDS) | 1 << 3),
+    }
+}
+
+/// A message whose number there is, and bytes after it.
 fn message(source: &mut Source<'_>) -> Message {
+    if source.below(8) != 7 {
+        return request(source).message().with_need_reply();
+    }
     let request = source.below(SIZES.len()) as u32;
     let mut payload = Vec::new();
     let len = usize::from(SIZES[request as usize]);
@@ -146,6 +211,31 @@ fn message(source: &mut Source<'_>) -> Message {
     }
 }
 
+/// A session's usual begin, and `rings` rings that run.
+fn begin(front: &Connection, descriptors: &Descriptors, rings: u8) {
+    let say = |request: &R, fds: &[BorrowedFd<'_>]| {
+        front.send(&request.message(), fds).expect("there is room for it");
+    };
+    let whole = MemoryRegion { size: MEMORY_LEN, user_address: USER, ..MemoryRegion::default() };
+    say(&R::SetProtocolFeatures(0x99_b22b), &[]);
+    say(&R::SetFeatures(1 << 32), &[]);
+    say(&R::AddMemReg(whole), &[descriptors.memory.as_fd()]);
+    for index in 0..rings {
+        say(&R::SetVringNum(VringState { index: u32::from(index), num: 16 }), &[]);
+        say(&R::SetVringAddr(address(index, 0, 0)), &[]);
+        let ring = VringFd { index, has_fd: true };
+        say(&R::SetVringKick(ring), &[descriptors.event.as_fd()]);
+        say(&R::SetVringCall(ring), &[descriptors.event.as_fd()]);
+    }
+}
+
+/// Where a ring is.
+fn address(index: u8, flags: u32, log: u64) -> VringAddr {
+    let at = USER + RINGS + u64::from(index) * RING;
+    let [descriptor, available, used] = [at, at + 0x1000, at + 0x2000];
+    VringAddr { index: u32::from(index), flags, descriptor, used, available, log }
+}
+
 /// Plays the session in `bytes`, and sees that the next front-end is served.
 ///
 /// # Panics
@@ -153,20 +243,23 @@ fn message(source: &mut Source<'_>) -> Message {
 pub fn exercise(bytes: &[u8]) {
     let mut source = Source::new(bytes);
     let kind = source.choose(&[1, 4]);
-    let identity = Identity { kind, queue_sizes: [256; 3].into(), config_len: 8, ..Identity::default() };
-    let lanes = (0..3).map(|_| Lane::new(Idle)).collect();
+    let identity = Identity { kind, queue_sizes: [256; QUEUES].into(), config_len: 8, ..Identity::default() };
+    let lanes = (0..QUEUES).map(|_| Lane::new(Idle)).collect();
     let mut server = Server::new(Box::new(Device { identity, lanes }));
     let stop = EventFd::new(0).expect("the host has descriptors");
     let descriptors = Descriptors::new(bytes);
 
     let (ours, theirs) = UnixStream::pair().expect("the host has descriptors");
     let front = Connection::new(ours.try_clone().expect("the host has descriptors"));
+    if source.below(8) != 7 {
+        begin(&front, &descriptors, source.below(QUEUES + 1) as u8);
+    }
     for _ in 0..MOST {
         if source.is_empty() {
             break;
         }
         let message = message(&mut source);
-        let wanted = FrontendRequest::parse(&message).map_or(0, |request| *request.descriptors().start());
+        let wanted = R::parse(&message).map_or(0, |request| *request.descriptors().end());
         let count = if source.below(16) == 15 { source.below(12) } else { wanted };
         let fds: Vec<_> = (0..count).map(|_| descriptors.choose(&mut source, message.request)).collect();
         front.send(&message, &fds).expect("there is room for it");
@@ -176,7 +269,7 @@ pub fn exercise(bytes: &[u8]) {
 
     let (ours, theirs) = UnixStream::pair().expect("the host has descriptors");
     let front = Connection::new(ours);
-    front.send(&FrontendRequest::GetFeatures.message(), &[]).expect("there is room for it");
+    front.send(&R::GetFeatures.message(), &[]).expect("there is room for it");
     stop.write(1).expect("an eventfd takes a count");
     drop(server.serve(theirs, &stop));
 }

@@ -26,7 +26,7 @@ fn vhost_user_message() {
 
 #[test]
 fn vhost_user_server() {
-    for bytes in seeds(1500, 1500) {
+    for bytes in seeds(1000, 1200) {
         vhost_user_server::exercise(&bytes);
     }
 }
