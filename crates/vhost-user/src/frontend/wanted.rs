@@ -98,7 +98,9 @@ impl Wanted {
 
     /// Tells the back-end all that rings need.
     fn prepare(&mut self, link: &mut Link, identity: &Identity) -> Result<(), RemoteError> {
-        let features = self.features.unwrap_or_default();
+        // Bits of the transport, such as RING_RESET, are no business of the back-end's.
+        let known = identity.features | identity.ring_features;
+        let features = self.features.unwrap_or_default() & known;
         let lost = features & !self.added & !link.offered;
         if lost != 0 {
             return Err(RemoteError::Features(lost));
