@@ -161,6 +161,20 @@ impl Tree {
         tree
     }
 
+    /// The keys of device `id` as they are without a machine, the other way of [`Tree::of_device`].
+    #[must_use]
+    pub fn device(&self, id: &str) -> Self {
+        let prefix = format!("device.{id}.");
+        let mut tree = Self::default();
+        for (path, setting) in self.in_order() {
+            if let Some(key) = path.strip_prefix(&prefix) {
+                let spelt = Some(setting.spelt(path).into());
+                tree.adopt(key, Setting { spelt, ..setting.clone() });
+            }
+        }
+        tree
+    }
+
     fn put(
         &mut self,
         written: &str,

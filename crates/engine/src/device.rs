@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use parador_config::{Device, Endpoint, PciAddress};
+use parador_virtio::ids;
 
 use crate::net::{Net, Tap, net};
 use crate::plan::{Check, HostFile};
@@ -47,6 +48,35 @@ pub enum Model {
     Balloon(Balloon),
     /// Anything that another process is.
     Remote(Remote),
+}
+
+impl Model {
+    /// Its type in virtio 1.3 §5, of one that this program has.
+    #[must_use]
+    pub fn kind(&self) -> Option<u32> {
+        Some(match self {
+            Self::Block(_) => ids::VIRTIO_ID_BLOCK,
+            Self::Net(_) => ids::VIRTIO_ID_NET,
+            Self::Rng(_) => ids::VIRTIO_ID_RNG,
+            Self::Console(_) => ids::VIRTIO_ID_CONSOLE,
+            Self::Vsock(_) => ids::VIRTIO_ID_VSOCK,
+            Self::Balloon(_) => ids::VIRTIO_ID_BALLOON,
+            Self::Remote(_) => return None,
+        })
+    }
+}
+
+/// Bytes of a balloon's configuration space (virtio 1.3 §5.5.4).
+pub const BALLOON_CONFIG: usize = 16;
+
+impl Balloon {
+    /// The sizes of its queues, which a machine has to be told where it is not its own.
+    #[must_use]
+    pub fn queue_sizes(&self) -> Vec<u16> {
+        let mut sizes = vec![128, 128, 16];
+        sizes.extend(self.free_page_reporting.then_some(128));
+        sizes
+    }
 }
 
 /// Sockets between guest and host.

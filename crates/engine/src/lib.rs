@@ -31,7 +31,7 @@ mod plan;
 mod remote;
 
 pub use alone::Alone;
-pub use device::{Aio, Balloon, Block, DevicePlan, Model, Vsock};
+pub use device::{Aio, BALLOON_CONFIG, Balloon, Block, DevicePlan, Model, Vsock};
 pub use inherited::inherited;
 pub use launch::{Running, Stdio, launch};
 pub use net::{Create, Interface, InterfaceKind, Net, Tap, mac};

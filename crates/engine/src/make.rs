@@ -252,3 +252,19 @@ impl Maker<'_> {
 fn nothing() -> io::Result<OwnedFd> {
     Ok(File::open("/dev/null")?.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_machine_is_told_of_a_balloon_is_so() {
+        for free_page_reporting in [false, true] {
+            let plan = device::Balloon { size: 0, deflate_on_oom: true, free_page_reporting };
+            let options = BalloonOptions { target: 0, deflate_on_oom: true, free_page_reporting };
+            let made = Balloon::new(options).unwrap();
+            assert_eq!(*plan.queue_sizes(), *made.identity().queue_sizes);
+            assert_eq!(device::BALLOON_CONFIG, made.identity().config_len);
+        }
+    }
+}

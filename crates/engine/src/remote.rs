@@ -103,9 +103,7 @@ pub(crate) fn fs(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Option
     }
     let socket = match folder {
         Some(_) => PathBuf::new(),
-        None => {
-            keys.text(&key("socket")).or_else(|| lacks(check, key, "socket", "/run/virtiofsd.sock"))?.into()
-        }
+        None => keys.text(&key("socket")).or_else(|| lacks(check, key, "path", "/srv/data"))?.into(),
     };
     let set = |name: &str| number(keys, &key(name)).filter(|_| keys.is_set(&key(name)));
     // One queue for requests that cannot wait, besides.

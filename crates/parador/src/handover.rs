@@ -7,9 +7,10 @@
 //! ```
 
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use parador_config::{Diagnostics, Origin, Setting, Source, Tree};
-use parador_engine::{Interface, Model, Net, Plan, Tap};
+use parador_engine::{BALLOON_CONFIG, DevicePlan, Interface, Model, Net, Plan, Tap};
 
 /// Begins a comment that says where the next key was written.
 const MARK: &str = "#@ ";
@@ -17,9 +18,79 @@ const MARK: &str = "#@ ";
 /// Descriptors that are given to the machine's process: the key that tells of them, and their numbers.
 pub(crate) type Given = (String, Vec<i32>);
 
+/// Nobody wrote these; a message about one is about what is open already.
+const OURS: Origin = Origin::Argument(0);
+
 /// The keys of `tree` as the machine's process takes them: without references, with descriptors in
-/// place of what `given` opened, and the Ethernet addresses of `plan` on a host with `machine_id`.
-pub(crate) fn keys(tree: &Tree, plan: &Plan, machine_id: &[u8], given: &[Given]) -> Tree {
+/// place of what `given` opened, the Ethernet addresses of `plan` on a host with `machine_id`, and
+/// `sockets` in place of devices that have processes of their own.
+pub(crate) fn keys(
+    tree: &Tree,
+    plan: &Plan,
+    machine_id: &[u8],
+    given: &[Given],
+    sockets: &[(String, PathBuf)],
+) -> Tree {
+    let mut keys = plain(tree);
+    for device in plan.devices.iter().filter(|device| !device.isolated) {
+        if let Model::Net(net) = &device.model {
+            let of_device = |name: &str| format!("device.{}.{name}", device.id);
+            interface(&mut keys, &of_device, net, parador_engine::mac(plan, &device.id, net, machine_id));
+        }
+    }
+    for (id, socket) in sockets {
+        let Some(device) = plan.devices.iter().find(|device| device.id == *id) else { continue };
+        let prefix = format!("device.{id}");
+        if device.isolated {
+            let origin = keys.setting(&format!("{prefix}.model")).map_or(OURS, |model| model.origin.clone());
+            keys.unset(&prefix);
+            // It comes last now, and would get another one.
+            keys.set(&format!("{prefix}.addr"), device.address.to_string(), OURS);
+            keys.set(&format!("{prefix}.model"), "vhost-user", origin);
+            for (name, value) in remote(&device.model) {
+                keys.set(&format!("{prefix}.{name}"), value, OURS);
+            }
+        }
+        keys.unset(&format!("{prefix}.path"));
+        keys.set(&format!("{prefix}.socket"), socket.to_string_lossy(), OURS);
+    }
+    for (key, fds) in given {
+        keys.set(key, list(fds), OURS);
+    }
+    keys
+}
+
+/// The keys of `device` as its own process takes them, with `fds` in place of what is opened for it.
+pub(crate) fn device_keys(
+    tree: &Tree,
+    plan: &Plan,
+    device: &DevicePlan,
+    machine_id: &[u8],
+    fds: &[i32],
+) -> Tree {
+    let tree = plain(tree);
+    let mut keys = tree.device(&device.id);
+    for name in ["model", "addr", "isolation"] {
+        keys.unset(name);
+    }
+    if let Model::Net(net) = &device.model {
+        let mac = parador_engine::mac(plan, &device.id, net, machine_id);
+        interface(&mut keys, &str::to_owned, net, mac);
+    }
+    if !fds.is_empty() {
+        keys.set("fd", list(fds), OURS);
+    }
+    match tree.setting("log.level") {
+        Some(level) => drop(keys.adopt("log.level", level.clone())),
+        // Its user is not told what an administrator of back-ends is.
+        None if std::env::var_os("PARADOR_LOG").is_none() => drop(keys.set("log.level", "warn", OURS)),
+        None => {}
+    }
+    keys
+}
+
+/// The keys of `tree` without references.
+fn plain(tree: &Tree) -> Tree {
     let expanded = tree.expand(&mut Diagnostics::default());
     let mut keys = Tree::default();
     for (key, setting) in expanded.in_order() {
@@ -27,28 +98,35 @@ pub(crate) fn keys(tree: &Tree, plan: &Plan, machine_id: &[u8], given: &[Given])
             keys.adopt(key, setting.clone());
         }
     }
-    // Nobody wrote these; a message about one is about what is open already.
-    let ours = || Origin::Argument(0);
-    for device in &plan.devices {
-        let Model::Net(net) = &device.model else { continue };
-        let key = |name: &str| format!("device.{}.{name}", device.id);
-        let mac: Vec<_> = parador_engine::mac(plan, &device.id, net, machine_id)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        if net.mac.is_none() {
-            keys.set(&key("mac"), mac.join(":"), ours());
-        }
-        if let Net { tap: Tap::Interface(Interface { .. }), .. } = net {
-            keys.unset(&key("tap"));
-            keys.set(&key("backend"), "fd", ours());
-        }
+    keys
+}
+
+/// Says that the interface of a device is open, and what its address is.
+fn interface(keys: &mut Tree, key: &impl Fn(&str) -> String, net: &Net, mac: [u8; 6]) {
+    let mac: Vec<_> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
+    if net.mac.is_none() {
+        keys.set(&key("mac"), mac.join(":"), OURS);
     }
-    for (key, fds) in given {
-        let fds: Vec<_> = fds.iter().map(i32::to_string).collect();
-        keys.set(key, fds.join(","), ours());
+    if let Tap::Interface(Interface { .. }) = net.tap {
+        keys.unset(&key("tap"));
+        keys.set(&key("backend"), "fd", OURS);
+    }
+}
+
+/// What the machine has to know of a device that has a process of its own.
+fn remote(model: &Model) -> Vec<(&'static str, String)> {
+    let Some(kind) = model.kind() else { return Vec::new() };
+    let mut keys = vec![("virtio_type", kind.to_string())];
+    if let Model::Balloon(balloon) = model {
+        // Of this type nothing is known without asking.
+        keys.push(("queue_sizes", list(&balloon.queue_sizes())));
+        keys.push(("config_size", BALLOON_CONFIG.to_string()));
     }
     keys
+}
+
+fn list<T: ToString>(numbers: &[T]) -> String {
+    numbers.iter().map(T::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// `keys` as text, each after the place it was written at.
@@ -123,7 +201,7 @@ mod tests {
     fn the_machines_process_gets_no_references_and_no_interfaces() {
         let (tree, plan) = tree(WEB);
         let given = [("device.n.fd".to_owned(), vec![4, 5]), ("device.f.fd".to_owned(), vec![6])];
-        let text = text(&keys(&tree, &plan, b"host", &given));
+        let text = text(&keys(&tree, &plan, b"host", &given, &[]));
         let expected = "#@ 1 6 web.conf\nname=web\n#@ 3 13 web.conf\nboot.kernel=/vm/100%%\n\
              #@ 4 16 web.conf\ndevice.n.model=virtio-net\n#@ 6 17 web.conf\ndevice.n.queues=2\n\
              #@ 7 16 web.conf\ndevice.f.model=virtio-net\n#@ 8 18 web.conf\ndevice.f.backend=fd\n\

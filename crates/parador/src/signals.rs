@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, RawFd};
+use std::time::Instant;
 
 use libc::c_int;
 
@@ -65,11 +66,15 @@ pub(crate) fn send(process: u32, signal: c_int) {
     }
 }
 
-/// Waits for any of `fds` and says which have something; negative ones never do.
-pub(crate) fn poll<const N: usize>(fds: [RawFd; N]) -> [bool; N] {
+/// Waits for any of `fds`, until `until` if there is such a time, and says which have something;
+/// negative ones never do.
+pub(crate) fn poll<const N: usize>(fds: [RawFd; N], until: Option<Instant>) -> [bool; N] {
+    // Rounded up: who is woken early would look again and again.
+    let left = until.map(|until| until.saturating_duration_since(Instant::now()).as_millis() + 1);
+    let timeout = left.map_or(-1, |left| c_int::try_from(left).unwrap_or(c_int::MAX));
     let mut polled = fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
     // SAFETY: the array and its length; it outlives the call. After a failure (EINTR) nothing is ready.
-    unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, -1) };
+    unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, timeout) };
     polled.map(|polled| polled.revents != 0)
 }
 

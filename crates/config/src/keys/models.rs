@@ -199,5 +199,5 @@ pub(super) const KEYS: &[Row] = &[
     )
     .of(&["virtio-blk", "virtio-net", "virtio-rnd", "virtio-console", "virtio-vsock", "virtio-balloon"])
     .or("none")
-    .only(&["none"], "it has none yet; start `parador device` yourself, and use model=vhost-user"),
+    .runner(),
 ];

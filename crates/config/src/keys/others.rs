@@ -102,7 +102,7 @@ pub(super) const KEYS: &[Row] = &[
         .libvirt("filesystem/target@dir"),
     key("device.*.path", Kind::Path, "The folder, for which virtiofsd is started unless `socket` is set.")
         .of(FS)
-        .refused("start virtiofsd yourself, and set `socket`"),
+        .runner(),
     key("device.*.path", Kind::Path, "The folder.")
         .of(&["virtio-9p"])
         .bhyve("-s SLOT,virtio-9p,NAME=PATH")

@@ -6,18 +6,23 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// Descriptors of the child begin here, after the standard streams.
 pub(super) const FIRST: RawFd = 3;
 
-/// Starts this program with `arguments` and `descriptors`, which are [`FIRST`] and following there;
-/// nothing else that is open here is open there.
+/// Starts `program`, or this one, with `arguments` and `descriptors`, which are [`FIRST`] and following
+/// there; nothing else that is open here is open there.
 ///
 /// It ends when this thread does, has no terminal of its own, cannot gain privileges, and the signals
-/// this thread has blocked wait until it takes them.
-pub(super) fn start(arguments: &[&str], descriptors: Vec<OwnedFd>, input: Stdio) -> io::Result<Child> {
+/// this thread has blocked wait until it takes them, if it is this program; another has none blocked.
+pub(super) fn start(
+    program: Option<&Path>,
+    arguments: &[&str],
+    descriptors: Vec<OwnedFd>,
+    input: Stdio,
+) -> io::Result<Child> {
     let count = RawFd::try_from(descriptors.len()).map_err(io::Error::other)?;
     let end = FIRST + count;
     // Theirs are copied over these numbers, which therefore must not be needed by what copies.
@@ -27,17 +32,21 @@ pub(super) fn start(arguments: &[&str], descriptors: Vec<OwnedFd>, input: Stdio)
     let taken = take_numbers(end)?;
     let places: Vec<(RawFd, RawFd)> = ours.iter().map(AsRawFd::as_raw_fd).zip(FIRST..end).collect();
     let parent = std::process::id();
-    let mut command = Command::new(program());
-    command.arg0("parador").args(arguments).stdin(input);
+    let mut command = Command::new(program.map_or_else(itself, Path::to_owned));
+    if program.is_none() {
+        command.arg0("parador");
+    }
+    command.args(arguments).stdin(input);
+    let unblock = program.is_some();
     // SAFETY: the closure makes system calls and reads memory that was there before the fork.
-    unsafe { command.pre_exec(move || prepare(&places, end, parent)) };
+    unsafe { command.pre_exec(move || prepare(&places, end, parent, unblock)) };
     let child = command.spawn();
     drop((ours, taken));
     child
 }
 
 /// This program: by its name where that still is it, so that the process is called so.
-fn program() -> PathBuf {
+fn itself() -> PathBuf {
     let itself = PathBuf::from("/proc/self/exe");
     std::env::current_exe().ok().filter(|path| path.exists()).unwrap_or(itself)
 }
@@ -68,7 +77,7 @@ fn take_numbers(end: RawFd) -> io::Result<Vec<OwnedFd>> {
 }
 
 /// What the new process does before it becomes this program.
-fn prepare(places: &[(RawFd, RawFd)], end: RawFd, parent: u32) -> io::Result<()> {
+fn prepare(places: &[(RawFd, RawFd)], end: RawFd, parent: u32, unblock: bool) -> io::Result<()> {
     let check = |result: libc::c_int| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
     for (from, to) in places {
         // SAFETY: no pointers; nobody in this process uses the numbers.
@@ -85,6 +94,14 @@ fn prepare(places: &[(RawFd, RawFd)], end: RawFd, parent: u32) -> io::Result<()>
         // Who died before it was asked for sends no signal.
         if u32::try_from(libc::getppid()) != Ok(parent) {
             libc::_exit(1);
+        }
+    }
+    if unblock {
+        // SAFETY: all zeroes is a value of this plain data; it is filled, and outlives the call.
+        unsafe {
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 use parador_config::{Checked, Diagnostic};
 use parador_engine::{Backing, Openable, Plan, Tap, hardware_virtualization};
 
-use super::network;
+use super::{backends, network};
 
 /// What was looked at, and what is wrong with it.
 pub(super) struct Finding {
@@ -35,6 +35,11 @@ pub(super) fn check(plan: &Plan, keys: &Checked) -> Vec<Finding> {
             }
             Openable::Inherited(_) => add(format!("{} is open", opening.key), opens()),
         }
+    }
+    for device in backends::of(plan) {
+        let Some(folder) = backends::folder(device) else { continue };
+        let what = format!("virtiofsd is there to share {}", folder.display());
+        add(what, backends::program(keys, device, folder).map(drop));
     }
     add("KVM runs ordinary kernels".to_owned(), virtualization());
     if let Some((size, name)) = match plan.memory.backing {

@@ -1,7 +1,7 @@
 //! What `parador run` would do, in words: decided, and nothing of it done.
 
 use std::fmt::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use parador_config::{Dump, Endpoint, Tree};
 use parador_engine::{
@@ -9,9 +9,12 @@ use parador_engine::{
     Processors, Remote, Tap,
 };
 
-/// What is done for the machine of `plan`: its process is started with `arguments` and `keys`, which
+use super::backends;
+use crate::run::Description;
+
+/// What is done for the machine of `plan`: `processes` are started, the machine's with `keys`, which
 /// have the numbers of the descriptors, on a host with `machine_id`.
-pub(super) fn text(plan: &Plan, keys: &Tree, arguments: &[&str], machine_id: &[u8]) -> String {
+pub(super) fn text(plan: &Plan, keys: &Tree, processes: &[String], machine_id: &[u8]) -> String {
     let mut text = Text::default();
     text.section("machine", machine(plan));
     text.section("devices", plan.devices.iter().map(|device| self::device(plan, device, machine_id)));
@@ -23,9 +26,33 @@ pub(super) fn text(plan: &Plan, keys: &Tree, arguments: &[&str], machine_id: &[u
     };
     text.section("interfaces", openings.iter().filter_map(made));
     text.section("listened at, or written to", listened(plan));
-    text.section("processes", std::iter::once(format!("parador {}", arguments.join(" "))));
+    text.section("processes", processes.iter().cloned());
     text.section("keys, at descriptor 3", keys.dump(Dump::Raw, false).lines().map(str::to_owned));
     text.0
+}
+
+/// What is started: the machine's process with `arguments`, and those of its devices at `sockets`.
+pub(super) fn processes(
+    description: &Description,
+    arguments: &[&str],
+    sockets: &[(String, PathBuf)],
+    machine_id: &[u8],
+) -> Vec<String> {
+    let mut lines = vec![format!("parador {}", arguments.join(" "))];
+    for (device, (id, socket)) in backends::of(&description.plan).zip(sockets) {
+        let line = match backends::folder(device) {
+            Some(folder) => {
+                let program = backends::virtiofsd().unwrap_or_else(PathBuf::from);
+                format!("{} {}", program.display(), backends::sharing(&program, folder).join(" "))
+            }
+            None => match super::recipe(description, device, machine_id) {
+                Ok(recipe) => format!("parador {}", recipe.arguments.join(" ")),
+                Err(_) => continue,
+            },
+        };
+        lines.push(format!("{line}  for {id}, at {}", socket.display()));
+    }
+    lines
 }
 
 /// Headings, and lines below them.
@@ -133,7 +160,7 @@ fn endpoint(endpoint: &Endpoint) -> String {
 }
 
 fn device(plan: &Plan, device: &DevicePlan, machine_id: &[u8]) -> String {
-    let DevicePlan { id, address, model, .. } = device;
+    let DevicePlan { id, address, model, isolated } = device;
     let (model, rest) = match model {
         Model::Block(block) => {
             let aio = match block.aio {
@@ -163,12 +190,16 @@ fn device(plan: &Plan, device: &DevicePlan, machine_id: &[u8]) -> String {
         Model::Balloon(balloon) => ("virtio-balloon", Bytes(balloon.size).to_string()),
         Model::Remote(remote) => ("vhost-user", self::remote(remote)),
     };
-    format!("{:<7} {id:<8} {model:<15} {rest}", address.to_string())
+    let own = if *isolated { ", in a process of its own" } else { "" };
+    format!("{:<7} {id:<8} {model:<15} {rest}{own}", address.to_string())
 }
 
 /// A device that another process is.
 fn remote(remote: &Remote) -> String {
-    let mut text = format!("virtio type {} of the process at {}", remote.kind, remote.socket.display());
+    let mut text = match &remote.folder {
+        Some(folder) => format!("the folder {}", folder.display()),
+        None => format!("virtio type {} of the process at {}", remote.kind, remote.socket.display()),
+    };
     if let Some(tag) = &remote.tag {
         let _ = write!(text, ", `{tag}`");
     }
@@ -215,7 +246,8 @@ fn opened(opening: &Opening<'_>, keys: &Tree) -> String {
             format!("what is open here at {}", list(fds))
         }
     };
-    format!("{fds:<6} {what}")
+    let whose = opening.isolated.map_or(String::new(), |id| format!(", for the process of {id}"));
+    format!("{fds:<6} {what}{whose}")
 }
 
 /// An interface of the host, and what becomes of it.
@@ -266,7 +298,6 @@ mod tests {
 
     use super::*;
     use crate::handover;
-    use crate::run::Description;
 
     /// The plan for what `text` describes; `UPDATE_SNAPSHOTS=1` writes it anew.
     fn planned(name: &str, text: &str) {
@@ -279,8 +310,10 @@ mod tests {
         let description = Description { tree, keys, plan };
         let given = super::super::given(&description);
         let Description { tree, plan, .. } = &description;
-        let keys = handover::keys(tree, plan, b"host", &given);
-        let text = super::text(plan, &keys, &["vmm", "--config-fd", "3"], b"host");
+        let sockets = backends::sockets(plan, Path::new("/run/parador-PID"));
+        let keys = handover::keys(tree, plan, b"host", &given, &sockets);
+        let processes = processes(&description, &["vmm", "--config-fd", "3"], &sockets, b"host");
+        let text = super::text(plan, &keys, &processes, b"host");
         let path =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots").join(name).with_extension("txt");
         if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
@@ -315,6 +348,13 @@ mod tests {
              device.n.socket=/run/n\ndevice.f.model=virtio-fs\ndevice.f.sharename=data\ndevice.f.socket=/run/f\n\
              device.g.model=vhost-user\ndevice.g.virtio_type=gpio\ndevice.g.socket=/run/g\n\
              device.g.queue_sizes=64,64\n",
+        );
+        planned(
+            "plan_isolated",
+            "name=web\nboot.kernel=/boot/vmlinuz\ndevice.d.model=virtio-blk\ndevice.d.path=d.img\n\
+             device.d.addr=0:4.0\ndevice.d.isolation=process\ndevice.n.model=virtio-net\n\
+             device.n.tap.bridge=br0\ndevice.n.isolation=process\ndevice.b.model=virtio-balloon\n\
+             device.b.isolation=process\ndevice.r.model=virtio-rnd\n",
         );
     }
 }

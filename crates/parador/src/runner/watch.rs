@@ -6,6 +6,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus, Stdio};
 
+use parador_config::Diagnostic;
+
+use super::backends::Backends;
 use crate::keyboard::{COMMANDS, Keyboard, Typed};
 use crate::signals::{self, Signals};
 use crate::status::Status;
@@ -49,15 +52,25 @@ impl Watch {
         Ok((Self { signals, keys: Some(keys) }, OwnedFd::from(input).into()))
     }
 
-    /// Passes on what comes until `child` has ended, and says how it did.
-    pub(super) fn until_the_end(mut self, child: &mut Child) -> io::Result<ExitStatus> {
+    /// Passes on what comes until `child` has ended, and says how it did. Sees to `backends` meanwhile;
+    /// if one cannot do its work, that is an error, and the child is ended.
+    pub(super) fn until_the_end(
+        mut self,
+        child: &mut Child,
+        backends: &mut Backends,
+    ) -> Result<ExitStatus, Diagnostic> {
+        let host = |e: io::Error| Diagnostic::new("cannot wait for the machine's process").cause(&e);
         loop {
+            if let Err(gave_up) = backends.look() {
+                child.kill().and_then(|()| child.wait()).map_err(host)?;
+                return Err(gave_up);
+            }
             let typed = self.keys.as_ref().map_or(-1, |keys| keys.terminal.as_raw_fd());
-            let [signalled, readable] = signals::poll([self.signals.as_raw_fd(), typed]);
+            let [signalled, readable] = signals::poll([self.signals.as_raw_fd(), typed], backends.due());
             if signalled {
                 match self.signals.next() {
                     libc::SIGCHLD => {
-                        if let Some(status) = child.try_wait()? {
+                        if let Some(status) = child.try_wait().map_err(host)? {
                             return Ok(status);
                         }
                     }
