@@ -44,8 +44,10 @@ use std::time::Duration;
 use parador_virtio::{Identity, Interrupt, LogLimit, QueueSetup, QueueState, SharedMemory, VirtioDevice};
 use tracing::warn;
 
+use channel::Reverse;
 pub use error::RemoteError;
 use link::{Link, stream_to};
+use negotiate::Offer;
 use overlay::Found;
 use session::{Asks, Session};
 use wanted::Wanted;
@@ -101,21 +103,16 @@ impl Remote {
     /// The back-end cannot be the device that the options ask for, or the host refuses.
     pub fn connect(mut options: RemoteOptions) -> Result<Self, RemoteError> {
         let (asks, inbox) = Asks::new()?;
-        let stream = match options.stream.take() {
-            Some(stream) => stream,
-            None => wait_for(&options)?,
-        };
         let name: Arc<str> = options.name.as_str().into();
         let window = Arc::new(Window::default());
         let patience = options.patience.unwrap_or(PATIENCE);
-        let mut link = Link::new(stream, patience, None);
-        let reverse = channel::Reverse {
+        let reverse = Reverse {
             name: Arc::clone(&name),
             connection: 0,
             asks: asks.clone(),
             window: Arc::clone(&window),
         };
-        let offer = link.negotiate(reverse)?;
+        let (link, offer) = reach(&mut options, patience, &reverse)?;
         let Found { identity, overlay, config } = overlay::find(&options, &link, offer)?;
         window.set_regions(identity.shared_memory.clone());
         let identity = Arc::new(identity);
@@ -153,6 +150,32 @@ impl Remote {
         self.asks.wait(ask).unwrap_or_else(|| Err(io::ErrorKind::BrokenPipe.into()))
     }
 }
+
+/// Connects to a back-end that says what it offers.
+fn reach(
+    options: &mut RemoteOptions,
+    patience: Duration,
+    reverse: &Reverse,
+) -> Result<(Link, Offer), RemoteError> {
+    if let Some(stream) = options.stream.take() {
+        let mut link = Link::new(stream, patience, None);
+        let offer = link.negotiate(reverse.clone())?;
+        return Ok((link, offer));
+    }
+    let mut wait = session::FIRST_WAIT;
+    loop {
+        let mut link = Link::new(wait_for(options)?, patience, None);
+        match link.negotiate(reverse.clone()) {
+            // It ended with this connection in its backlog: the next one may take it.
+            Err(RemoteError::HungUp(FIRST)) => thread::sleep(wait),
+            offer => return Ok((link, offer?)),
+        }
+        wait = session::LONGEST_WAIT.min(wait * 2);
+    }
+}
+
+/// What a back-end is asked first.
+const FIRST: &str = "GET_FEATURES";
 
 /// Connects, as soon as somebody listens.
 fn wait_for(options: &RemoteOptions) -> Result<UnixStream, RemoteError> {

@@ -6,3 +6,4 @@ mod misbehave;
 mod negotiate;
 mod qemu;
 mod reverse;
+mod rust_vmm;

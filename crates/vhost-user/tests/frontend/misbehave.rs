@@ -63,6 +63,11 @@ fn whatever_goes_wrong_before_there_is_a_device_is_an_error() {
         for at in 0..connected {
             let fake = fake_that(wrong, at);
             let result = fake.connect();
+            if at == 0 && matches!(name, "hangs up" | "ends in a header" | "ends in a payload") {
+                // It ended just then; the next one is as good.
+                assert!(result.is_ok() && fake.asked().last().unwrap().connection == 1, "{name}");
+                continue;
+            }
             let what = fake.names().last().copied();
             // Nothing is expected after SET_PROTOCOL_FEATURES: it is seen with the next answer, if at all.
             let quiet = what != Some("SET_PROTOCOL_FEATURES");
@@ -84,12 +89,12 @@ fn whatever_goes_wrong_later_costs_one_connection() {
             let begin = Instant::now();
             session(&mut harness);
             assert!(begin.elapsed() < PATIENCE, "{name} at {at}");
-            // Whatever it was, in the end the rings run.
+            // Whatever it was, in the end the rings run; a try that was interrupted is a connection, too.
             harness.start();
             let asked = fake.asked()[at].clone();
             let lost = !matches!(asked.request, R::GetConfig(_)) || !name.starts_with("says ");
             fake.wait(|asked| {
-                lost == (asked.connection == 1)
+                lost == (asked.connection > 0)
                     && matches!(asked.request, R::SetVringEnable(state) if state.index == 1)
             });
             drop(harness);
