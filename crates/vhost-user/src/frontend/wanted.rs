@@ -17,6 +17,10 @@ const STATUS_DRIVER: u64 = 1 | 2;
 const STATUS_FEATURES_OK: u64 = STATUS_DRIVER | 8;
 const STATUS_DRIVER_OK: u64 = STATUS_FEATURES_OK | 4;
 
+/// Features of the transport, which are no business of the back-end's: SR_IOV, NOTIFICATION_DATA,
+/// NOTIF_CONFIG_DATA, RING_RESET, ADMIN_VQ (virtio 1.3 §6).
+const TRANSPORT: u64 = 0b1_1111 << 37;
+
 /// What a driver wants, whether a back-end is there or not.
 pub(super) struct Wanted {
     /// Features added on this side, which no back-end has to know.
@@ -98,9 +102,7 @@ impl Wanted {
 
     /// Tells the back-end all that rings need.
     fn prepare(&mut self, link: &mut Link, identity: &Identity) -> Result<(), RemoteError> {
-        // Bits of the transport, such as RING_RESET, are no business of the back-end's.
-        let known = identity.features | identity.ring_features;
-        let features = self.features.unwrap_or_default() & known;
+        let features = self.features.unwrap_or_default() & !TRANSPORT;
         let lost = features & !self.added & !link.offered;
         if lost != 0 {
             return Err(RemoteError::Features(lost));
