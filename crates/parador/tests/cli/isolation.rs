@@ -103,3 +103,16 @@ fn only_the_runner_starts_processes() {
         ended.refused(1, "no_virtiofsd");
     }
 }
+
+#[test]
+fn a_machine_that_waits_for_a_back_end_says_so_and_can_be_ended() {
+    if !kvm() {
+        return;
+    }
+    let remote = "device.d.model=virtio-blk\ndevice.d.backend=vhost-user\ndevice.d.socket=nobody\n";
+    let place = place(Code::default().print("up\n"), remote);
+    let mut child = place.command(&["vmm", "-k", "vm.conf"]).stderr(Stdio::piped()).spawn().unwrap();
+    read_until(child.stderr.as_mut().unwrap(), "waiting for a back-end");
+    signal(&child, "TERM");
+    assert_eq!(wait(&mut child), Some(5));
+}
