@@ -25,6 +25,15 @@ disk() {
     fail "no disk with the serial number $1" >&2
 }
 
+# verify DEVICE [OPTION...]: fio writes to a disk, many requests at once, and reads all of it back.
+verify() {
+    local device=$1
+    shift
+    debian /usr/bin/fio --name=verify --filename="$device" --direct=1 --ioengine=libaio --iodepth=16 --rw=randrw \
+        --bsrange=4k-64k --fsync=32 --verify=crc32c --verify_fatal=1 --verify_state_save=0 --group_reporting \
+        --minimal "$@" >/tmp/fio.$$ 2>&1 || { cat /tmp/fio.$$; fail "fio on $device"; }
+}
+
 # debian COMMAND...: runs a program of the Debian root file system, which is the disk `debian`.
 debian() {
     if [ ! -d /debian/usr ]; then

@@ -16,34 +16,34 @@ const FILE: u32 = 0o100_000;
 const CHARACTER_DEVICE: u32 = 0o020_000;
 
 /// An archive being written. Parents must be added before what is in them.
-pub(crate) struct Archive<W: Write> {
+pub struct Archive<W: Write> {
     out: W,
     entries: u32,
 }
 
 impl<W: Write> Archive<W> {
     /// An empty archive written to `out`.
-    pub(crate) fn new(out: W) -> Self {
+    pub fn new(out: W) -> Self {
         Archive { out, entries: 0 }
     }
 
     /// Adds an empty folder at `path` (relative, as all paths here).
-    pub(crate) fn folder(&mut self, path: &str) -> Result<()> {
+    pub fn folder(&mut self, path: &str) -> Result<()> {
         self.entry(path, DIRECTORY | 0o755, (0, 0), &[])
     }
 
     /// Adds the character device `major`:`minor`.
-    pub(crate) fn character_device(&mut self, path: &str, major: u32, minor: u32) -> Result<()> {
+    pub fn character_device(&mut self, path: &str, major: u32, minor: u32) -> Result<()> {
         self.entry(path, CHARACTER_DEVICE | 0o600, (major, minor), &[])
     }
 
     /// Adds a file with the given permissions.
-    pub(crate) fn file(&mut self, path: &str, mode: u32, data: &[u8]) -> Result<()> {
+    pub fn file(&mut self, path: &str, mode: u32, data: &[u8]) -> Result<()> {
         self.entry(path, FILE | mode, (0, 0), data)
     }
 
     /// Adds a copy of the file or folder `source`, with everything below it.
-    pub(crate) fn copy(&mut self, path: &str, source: &Path) -> Result<()> {
+    pub fn copy(&mut self, path: &str, source: &Path) -> Result<()> {
         let metadata = fs::metadata(source).with_context(|| format!("cannot read {}", source.display()))?;
         if !metadata.is_dir() {
             let data = fs::read(source).with_context(|| format!("cannot read {}", source.display()))?;
@@ -61,7 +61,7 @@ impl<W: Write> Archive<W> {
     }
 
     /// Ends the archive and returns what it was written to.
-    pub(crate) fn finish(mut self) -> Result<W> {
+    pub fn finish(mut self) -> Result<W> {
         self.entry("TRAILER!!!", 0, (0, 0), &[])?;
         self.out.flush()?;
         Ok(self.out)

@@ -14,7 +14,7 @@
 pub mod bench;
 pub mod cache;
 pub mod command;
-mod cpio;
+pub mod cpio;
 pub mod demo;
 pub mod docs;
 pub mod fuzz;
