@@ -242,7 +242,8 @@ impl VirtioDevice for Remote {
         self.asks.post(move |session| session.config_interrupt = interrupt);
     }
 
-    /// As in the contract; while the back-end is away the queue starts when it is back.
+    /// As in the contract; while the back-end is away the queue starts when it is back. Where requests
+    /// in flight are written down is between this and the back-end: the setup's own place is not used.
     fn start_queue(&mut self, setup: QueueSetup) -> io::Result<()> {
         self.ask(move |session| session.start(setup))
     }
