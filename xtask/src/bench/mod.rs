@@ -5,12 +5,14 @@ mod config;
 mod disk;
 mod memory;
 mod start;
+mod vhost_user;
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::command;
+use crate::{command, lab};
 
 /// A benchmark: its name and how to run it.
 type Bench = (&'static str, fn() -> Result<()>);
@@ -20,6 +22,7 @@ const BENCHES: &[Bench] = &[
     ("config", config::config),
     ("disk", disk::disk),
     ("memory", memory::memory),
+    ("vhost-user", vhost_user::vhost_user),
     ("boot", boot::boot),
 ];
 
@@ -31,6 +34,13 @@ pub fn bench(name: Option<&str>) -> Result<()> {
         bail!("there is no benchmark `{}`\nhint: there are {names}", name.unwrap_or_default());
     }
     BENCHES.iter().filter(chosen).try_for_each(|bench| bench.1())
+}
+
+/// Builds an example of a crate as it is measured, and says where it is.
+fn example_file(package: &str, name: &str) -> Result<PathBuf> {
+    let mut cargo = command::cargo();
+    command::run(cargo.args(["build", "--quiet", "--release", "--package", package, "--example", name]))?;
+    Ok(lab::target().join("release/examples").join(name).canonicalize()?)
 }
 
 /// Runs an example of a crate as it is measured.

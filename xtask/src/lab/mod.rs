@@ -132,7 +132,7 @@ pub fn build(profile: &str) -> Result<PathBuf> {
 }
 
 /// Cargo's target folder.
-fn target() -> PathBuf {
+pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| command::root().join("target"), PathBuf::from)
 }
 
