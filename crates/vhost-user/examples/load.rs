@@ -4,7 +4,8 @@
 //!     cargo run --release --example load -- SOCKET read 32 2 1000
 //!     cargo run --release --example load -- --file FILE write 32 2 1000
 //!
-//! The last three are depth (of each queue), queues and milliseconds. Prints one line: `requests=`,
+//! The last three are depth (of each queue), queues and milliseconds; a fourth number keeps a back-end
+//! connected, and its queues at work without any, for so many milliseconds more. Prints one line: `requests=`,
 //! `seconds=`, and `cpu=`, the processor time in seconds of this process. The client is the
 //! `virtio-driver` crate, which knows nothing of Parador; like a guest it sleeps until it is called.
 #![expect(unsafe_code, reason = "buffers that another process or the kernel fills")]
@@ -45,23 +46,26 @@ fn main() -> Result<()> {
         [socket, rest @ ..] => (None, *socket, rest),
         [] => return Err("nothing to load".into()),
     };
-    let [kind, depth, queues, time] = rest else {
-        return Err("usage: load SOCKET|--file FILE read|write DEPTH QUEUES MILLISECONDS".into());
+    let [kind, depth, queues, time, rest @ ..] = rest else {
+        return Err("usage: load SOCKET|--file FILE read|write DEPTH QUEUES MILLISECONDS [REST]".into());
     };
     let (depth, queues) = (depth.parse()?, queues.parse()?);
     let load = Load { write: *kind == "write", depth, blocks: 0, time: Duration::from_millis(time.parse()?) };
     let begin = Instant::now();
-    let requests = match file {
-        Some(path) => plain(path, queues, load)?,
-        None => remote(socket, queues, load)?,
+    let (requests, _connection) = match file {
+        Some(path) => (plain(path, queues, load)?, None),
+        None => remote(socket, queues, load).map(|(requests, transport)| (requests, Some(transport)))?,
     };
     let seconds = begin.elapsed().as_secs_f64();
     println!("requests={requests} seconds={seconds:.3} cpu={:.3}", processor_time()?.as_secs_f64());
+    if let [rest] = rest {
+        std::thread::sleep(Duration::from_millis(rest.parse()?));
+    }
     Ok(())
 }
 
-/// Runs `load` on each queue of a back-end; the number of requests.
-fn remote(socket: &str, queues: usize, mut load: Load) -> Result<u64> {
+/// Runs `load` on each queue of a back-end; the number of requests, and the connection.
+fn remote(socket: &str, queues: usize, mut load: Load) -> Result<(u64, Box<VirtioBlkTransport>)> {
     let features = VirtioFeatureFlags::VERSION_1 | VirtioFeatureFlags::RING_EVENT_IDX;
     let features = features.bits() | VirtioBlkFeatureFlags::MQ.bits() | VirtioBlkFeatureFlags::FLUSH.bits();
     let mut transport: Box<VirtioBlkTransport> = Box::new(VhostUser::new(socket, features)?);
@@ -81,7 +85,7 @@ fn remote(socket: &str, queues: usize, mut load: Load) -> Result<u64> {
         load,
     };
     let clients: Vec<_> = rings.into_iter().enumerate().map(client).collect();
-    in_threads(clients, Client::run)
+    Ok((in_threads(clients, Client::run)?, transport))
 }
 
 /// One queue of a back-end.

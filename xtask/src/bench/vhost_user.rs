@@ -45,9 +45,16 @@ pub(super) fn vhost_user() -> Result<()> {
                 ours.iops / plain.iops,
             );
         }
+        // Connected, with queues that have nothing to do.
+        let guests = contenders.each_ref().map(|contender| contender.guest(&load));
+        sleep(Duration::from_secs(1));
         let before = contenders.each_ref().map(Contender::processor_time);
         sleep(IDLE);
         let [ours, theirs, _] = contenders.each_ref().map(Contender::processor_time);
+        for mut guest in guests.into_iter().flatten() {
+            guest.kill()?;
+            guest.wait()?;
+        }
         let percent = |now: f64, before: f64| (now - before) / IDLE.as_secs_f64() * 100.0;
         println!(
             "  {place:9} idle: {:.1} % of a processor; qemu-storage-daemon {:.1} %",
@@ -88,6 +95,16 @@ impl Contender {
         // After the name, which may have anything in it: state, ten more, then user and system time.
         let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
         fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND
+    }
+}
+
+impl Contender {
+    /// Starts somebody who asks for little and then stays.
+    fn guest(&self, load: &Path) -> Option<Child> {
+        self.process.as_ref()?;
+        let mut command = Command::new(load);
+        command.args(&self.target).args(["read", "1", "2", "100", "60000"]);
+        command.stdout(Stdio::null()).spawn().ok()
     }
 }
 
