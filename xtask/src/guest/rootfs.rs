@@ -10,7 +10,8 @@ use super::apt::{Apt, STABLE};
 use super::kernel::{Kernel, kernel};
 use crate::{cache, command};
 
-const PACKAGES: &str = "systemd-sysv,udev,dbus,kmod,iproute2,iputils-ping,procps,pciutils,fio,socat";
+const PACKAGES: &str = "systemd-sysv,udev,dbus,kmod,iproute2,iputils-ping,procps,pciutils,fio,socat,\
+    virtiofsd,qemu-utils";
 
 /// What is left out: nobody reads manuals in a test guest.
 const WITHOUT: &[&str] =
