@@ -42,7 +42,7 @@ keys="memory.size=1G cpus=2 boot.kernel=$BZIMAGE boot.initrd=demo.initrd
     device.data.model=virtio-blk device.data.path=data.img device.data.ser=data
     device.net0.model=virtio-net device.net0.tap.name=$tap
     device.rnd.model=virtio-rnd"
-line="console=ttyS0 panic=-1 quiet systemd.show_status=1 root=/dev/vda"
+line="console=ttyS0 panic=-1 quiet systemd.show_status=1 systemd.default_device_timeout_sec=600 root=/dev/vda"
 if [ -n "$LAB_INTERACTIVE" ]; then
     for key in $keys; do set -- "$@" -o "$key"; done
     "$PARADOR" vmm -o name=demo -o "boot.cmdline=$line" "$@"
