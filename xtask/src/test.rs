@@ -10,7 +10,7 @@ use crate::tally::Tally;
 use crate::{command, fuzz, tidy};
 
 /// How long each fuzz target runs as a part of the tests.
-const FUZZ_SECONDS: u32 = 15;
+const FUZZ_SECONDS: u32 = 10;
 
 /// Where the property tests begin. The same commit gives the same result here; whoever runs the test
 /// runner itself gets other cases each time.
