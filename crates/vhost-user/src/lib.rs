@@ -24,3 +24,4 @@ pub mod frontend;
 pub mod message;
 pub mod server;
 pub mod socket;
+mod wait;

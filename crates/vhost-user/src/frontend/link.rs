@@ -8,17 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parador_virtio::EventFd;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use super::RemoteError;
-use super::borrow::borrow;
 use super::channel::Channel;
 use super::memory::Table;
-use crate::message::{
-    F_PROTOCOL_FEATURES, FrontendRequest, Message, MessageError, Payload, ProtocolFeatures as F,
-};
+use crate::message::{F_PROTOCOL_FEATURES, FrontendRequest, Message, Payload, ProtocolFeatures as F};
 use crate::socket::{Connection, Received};
+use crate::wait::{borrow, wait};
 
 /// A connection to a back-end, and what it has been told over it. Used from one thread.
 pub(super) struct Link {
@@ -162,11 +160,8 @@ impl Link {
         let deadline = Instant::now() + patience;
         self.send(request, message, descriptors, deadline)?;
         let (reply, received) = self.receive(request, patience, deadline)?;
-        if !reply.is_reply() || reply.request != request.number() {
-            let error = MessageError::Unexpected { request: reply.request };
-            return Err(RemoteError::Rubbish(request.name(), error));
-        }
-        Ok((reply, received))
+        let reply = reply.expect_reply_to(request.number());
+        Ok((reply.map_err(|error| RemoteError::Rubbish(request.name(), error))?, received))
     }
 
     fn send(
@@ -232,20 +227,5 @@ fn lost(request: &FrontendRequest, patience: Duration, error: io::Error) -> Remo
             Err(_) => RemoteError::HungUp(request.name()),
         },
         _ => RemoteError::HungUp(request.name()),
-    }
-}
-
-/// Waits until one of `fds` is ready, or `deadline`. Signals make no difference.
-pub(super) fn wait(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Result<usize> {
-    loop {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let timeout = left.map(|left| Timespec {
-            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        });
-        match poll(fds, timeout.as_ref()) {
-            Err(rustix::io::Errno::INTR) => {}
-            result => return Ok(result?),
-        }
     }
 }

@@ -18,7 +18,6 @@
 //! A back-end that makes no sense or does not answer loses its connection, with one warning; then it
 //! is as one that went away.
 
-mod borrow;
 mod channel;
 mod error;
 mod kinds;

@@ -10,8 +10,7 @@ use parador_virtio::{EventFd, Interrupt};
 use rustix::event::{PollFd, PollFlags};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK};
 
-use super::borrow::borrow;
-use super::link::wait;
+use crate::wait::{borrow, wait};
 
 /// A descriptor for an interrupt, and what becomes of its signals.
 pub(super) struct Relayed {

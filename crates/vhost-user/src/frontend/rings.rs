@@ -10,11 +10,11 @@ use parador_virtio::{GuestAddress, GuestMemory, Interrupt, QueueSetup, QueueStat
 use vm_memory::Bytes;
 
 use super::RemoteError;
-use super::borrow::borrow;
 use super::link::Link;
 use super::memory::Table;
 use super::relay::{Relay, Relayed};
 use crate::message::{FrontendRequest as R, ProtocolFeatures as F, VringAddr, VringFd, VringState};
+use crate::wait::borrow;
 
 /// The largest ring there is (virtio 1.3 §2.7).
 pub(super) const MAX_SIZE: u16 = 32768;

@@ -13,16 +13,16 @@ use tracing::{info, warn};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK};
 
 use super::RemoteError;
-use super::borrow::borrow;
 use super::channel::Reverse;
 use super::kinds::Kind;
-use super::link::{Link, stream_to, wait};
+use super::link::{Link, stream_to};
 use super::overlay::{Overlay, check_queues};
 use super::relay::Relay;
 use super::rings::Ring;
 use super::wanted::Wanted;
 use super::window::Window;
 use crate::message::{Config, ConfigFlags, FrontendRequest as R, ProtocolFeatures as F};
+use crate::wait::{borrow, wait};
 
 /// How long to wait before a back-end that was gone is looked for again: at first, and at most.
 pub(super) const FIRST_WAIT: Duration = Duration::from_millis(10);

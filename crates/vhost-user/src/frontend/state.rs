@@ -10,8 +10,9 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::RemoteError;
-use super::link::{Link, wait};
+use super::link::Link;
 use crate::message::{DeviceStateTransfer, FrontendRequest as R, ProtocolFeatures as F, StateDirection};
+use crate::wait::wait;
 
 /// In the answer to `SET_DEVICE_STATE_FD`: an error, and that no descriptor comes with it.
 const ERROR: u64 = 0xff;

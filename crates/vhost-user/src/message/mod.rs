@@ -194,15 +194,15 @@ impl Message {
         Ok(Self { request, flags, size, payload: Vec::new() })
     }
 
-    /// Takes the payload for the reply to `request`, with whatever size it has.
+    /// The message, if it is the reply to `request`; its payload may have any size.
     ///
     /// # Errors
     /// It is no reply, or one to another request.
-    pub fn expect_reply_to(self, request: u32) -> Result<Vec<u8>, MessageError> {
+    pub fn expect_reply_to(self, request: u32) -> Result<Self, MessageError> {
         if !self.is_reply() || self.request != request {
             return Err(MessageError::Unexpected { request: self.request });
         }
-        Ok(self.payload)
+        Ok(self)
     }
 
     /// The payload as `T`.

@@ -110,7 +110,7 @@ fn replies_have_exactly_the_flags_that_qemu_takes() {
     let request = FrontendRequest::GetFeatures.message().with_need_reply();
     let reply = request.reply(5u64.payload());
     assert_eq!(reply.flags, 0x5);
-    assert_eq!(reply.clone().expect_reply_to(1).unwrap(), 5u64.payload());
+    assert_eq!(reply.clone().expect_reply_to(1).unwrap().payload, 5u64.payload());
     assert!(reply.expect_reply_to(2).is_err());
     assert!(request.expect_reply_to(1).is_err());
 }

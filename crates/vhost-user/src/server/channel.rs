@@ -104,8 +104,8 @@ fn exchange(
     }
     connection.send(&message.clone().with_need_reply(), fds)?;
     let (reply, _) = connection.receive()?.ok_or(io::ErrorKind::UnexpectedEof)?;
-    let payload = reply.expect_reply_to(message.request).map_err(crate::socket::invalid)?;
-    u64::parse(&payload).map_err(|_| io::ErrorKind::InvalidData.into())
+    let reply = reply.expect_reply_to(message.request).map_err(crate::socket::invalid)?;
+    u64::parse(&reply.payload).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 impl SharedMemory for Channel {

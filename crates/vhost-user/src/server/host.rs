@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -115,21 +115,11 @@ impl Drop for Mapping {
     }
 }
 
-/// An eventfd as something to wait for.
-pub(super) fn borrow(fd: &EventFd) -> BorrowedFd<'_> {
-    // SAFETY: the descriptor stays open while the eventfd is borrowed.
-    unsafe { BorrowedFd::borrow_raw(fd.as_raw_fd()) }
-}
-
 /// Waits until something happens to one of `fds`: to which?
 pub(super) fn wait<const N: usize>(fds: [Option<(BorrowedFd<'_>, PollFlags)>; N]) -> io::Result<[bool; N]> {
     let polled = fds.iter().flatten();
     let mut polled: Vec<_> = polled.map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
-    while let Err(error) = poll(&mut polled, None) {
-        if error != rustix::io::Errno::INTR {
-            return Err(error.into());
-        }
-    }
+    crate::wait::wait(&mut polled, None)?;
     let mut happened = polled.iter().map(|fd| !fd.revents().is_empty());
     Ok(fds.map(|fd| fd.is_some() && happened.next().unwrap_or(false)))
 }

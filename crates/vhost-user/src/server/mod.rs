@@ -29,7 +29,8 @@ use parador_virtio::{EventFd, VirtioDevice};
 use rustix::event::PollFlags;
 
 use crate::message::{F_LOG_ALL, F_PROTOCOL_FEATURES, MessageError, ProtocolFeatures as F};
-use host::{borrow, wait};
+use crate::wait::borrow;
+use host::wait;
 use session::Session;
 
 /// How long a front-end may take in the middle of something that keeps others waiting.

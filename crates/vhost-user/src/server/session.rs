@@ -22,6 +22,7 @@ use crate::message::{
     SharedMemoryConfig, StateDirection, VringAddr, VringFd, VringState,
 };
 use crate::socket::Connection;
+use crate::wait::borrow;
 
 /// Protocol features that some front-ends accept without having been offered them: in-band
 /// notifications, which they do not use, and addresses that are the guest's, which need nothing.
@@ -84,9 +85,9 @@ impl<'a> Session<'a> {
         loop {
             let told = !self.rings.are_suspended() && self.channel.takes(&BackendRequest::ConfigChange);
             let [stopped, message, changed, moved] = host::wait([
-                Some((host::borrow(stop), PollFlags::IN)),
+                Some((borrow(stop), PollFlags::IN)),
                 Some((self.connection.as_fd(), PollFlags::IN)),
-                told.then(|| (host::borrow(&self.changed), PollFlags::IN)),
+                told.then(|| (borrow(&self.changed), PollFlags::IN)),
                 self.transfer.waits_for(),
             ])?;
             if stopped {

@@ -7,10 +7,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use parador_virtio::MAX_STATE;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use super::PATIENCE;
+use crate::wait::wait;
 
 /// Bytes moved at a time.
 const PIECE: usize = 1 << 16;
@@ -89,13 +90,10 @@ impl Transfer {
     pub(super) fn finish(&mut self) -> Self {
         let end = Instant::now() + PATIENCE;
         while let Some((fd, flags)) = self.waits_for() {
-            let left = end.saturating_duration_since(Instant::now());
-            let left = Timespec::try_from(left).unwrap_or_default();
-            match poll(&mut [PollFd::from_borrowed_fd(fd, flags)], Some(&left)) {
+            match wait(&mut [PollFd::from_borrowed_fd(fd, flags)], Some(end)) {
                 Ok(0) => *self = Self::Failed(ErrorKind::TimedOut.into()),
                 Ok(_) => self.step(),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => *self = Self::Failed(error.into()),
+                Err(error) => *self = Self::Failed(error),
             }
         }
         mem::take(self)
