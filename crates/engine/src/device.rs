@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use parador_config::{Device, Endpoint, PciAddress};
+use parador_config::{Checked, Device, Endpoint, PciAddress};
 use parador_virtio::ids;
 
 use crate::net::{Net, Tap, net};
@@ -262,12 +262,7 @@ pub(crate) fn model(check: &mut Check<'_>, device: &Device) -> Option<Model> {
 
 fn block(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Option<Block> {
     let keys = check.keys;
-    let number = |name| keys.int(&key(name)).and_then(|n| u16::try_from(n).ok()).unwrap_or(1);
-    let queue_size = number("queue_size");
-    if !queue_size.is_power_of_two() {
-        let message = format!("a queue cannot have {queue_size} descriptors");
-        check.error(&key("queue_size"), message, "it is a power of two, such as 256");
-    }
+    let queue_size = queue_size(check, key).unwrap_or(1);
     Some(Block {
         image: HostFile {
             path: text(check, key, "path", "/vm/web.img")?.into(),
@@ -281,7 +276,7 @@ fn block(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Option<Block> 
             Some("sync") => Aio::Sync,
             _ => Aio::IoUring,
         },
-        queues: number("queues"),
+        queues: number(keys, &key("queues")).unwrap_or(1),
         queue_size,
         serial: keys.text(&key("ser")).unwrap_or_default(),
         sector_size: keys.word(&key("sectorsize")).map(|word| match word {
@@ -290,6 +285,21 @@ fn block(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Option<Block> 
             _ => (4096, 4096),
         }),
     })
+}
+
+/// How many descriptors each queue of a device has, after a finding if none can have as many.
+pub(crate) fn queue_size(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Option<u16> {
+    let size = number(check.keys, &key("queue_size"));
+    if let Some(size) = size.filter(|size| !size.is_power_of_two()) {
+        let message = format!("a queue cannot have {size} descriptors");
+        check.error(&key("queue_size"), message, "it is a power of two, such as 256");
+    }
+    size
+}
+
+/// A number that has 16 bits.
+pub(crate) fn number(keys: &Checked, key: &str) -> Option<u16> {
+    keys.int(key).and_then(|number| u16::try_from(number).ok())
 }
 
 pub(crate) fn text(

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use parador_config::{Checked, Value};
 use parador_virtio::ids;
 
-use crate::device::{lacks, text};
+use crate::device::{lacks, number, queue_size, text};
 use crate::plan::Check;
 
 /// A device that another process is.
@@ -62,8 +62,7 @@ pub(crate) fn disk(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Opti
     const OTHERS: &[&str] =
         &["path", "fd", "format", "ro", "nocache", "sync", "nodelete", "aio", "ser", "sectorsize"];
     refuse(check, key, OTHERS);
-    let set = |name: &str| number(check.keys, &key(name)).filter(|_| check.keys.is_set(&key(name)));
-    let (queues, size) = (set("queues"), set("queue_size"));
+    let (queues, size) = (given(check.keys, &key("queues")), given_size(check, key));
     let queue_sizes = size.map(|size| vec![size; usize::from(queues.unwrap_or(1))]);
     Some(Remote {
         kind: ids::VIRTIO_ID_BLOCK,
@@ -105,11 +104,9 @@ pub(crate) fn fs(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Option
         Some(_) => PathBuf::new(),
         None => keys.text(&key("socket")).or_else(|| lacks(check, key, "path", "/srv/data"))?.into(),
     };
-    let set = |name: &str| number(keys, &key(name)).filter(|_| keys.is_set(&key(name)));
     // One queue for requests that cannot wait, besides.
-    let queues = set("queues").map(|queues| queues + 1);
-    let size = set("queue_size");
-    power_of_two(check, &key("queue_size"), size);
+    let queues = given(keys, &key("queues")).map(|queues| queues + 1);
+    let size = given_size(check, key);
     Some(Remote {
         kind: ids::VIRTIO_ID_FS,
         socket,
@@ -137,7 +134,7 @@ pub(crate) fn any(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Optio
         None => None,
         Some(list) => {
             let sizes: Option<Vec<u16>> = list.split(',').map(|size| size.trim().parse().ok()).collect();
-            let sizes = sizes.filter(|sizes| sizes.iter().all(|size| is_queue_size(*size)));
+            let sizes = sizes.filter(|sizes| sizes.iter().all(|size| size.is_power_of_two()));
             if sizes.is_none() {
                 let message = format!("`{}` are no sizes of queues", list.escape_debug());
                 let hint = "it is a power of two up to 32768 for each queue, as in 256,256";
@@ -165,17 +162,12 @@ fn refuse(check: &mut Check<'_>, key: &impl Fn(&str) -> String, names: &[&str]) 
     }
 }
 
-fn power_of_two(check: &mut Check<'_>, key: &str, size: Option<u16>) {
-    if let Some(size) = size.filter(|size| !is_queue_size(*size)) {
-        let message = format!("a queue cannot have {size} descriptors");
-        check.error(key, message, "it is a power of two, such as 256");
-    }
+/// A number that the user has given.
+fn given(keys: &Checked, key: &str) -> Option<u16> {
+    number(keys, key).filter(|_| keys.is_set(key))
 }
 
-fn is_queue_size(size: u16) -> bool {
-    size.is_power_of_two()
-}
-
-fn number(keys: &Checked, key: &str) -> Option<u16> {
-    keys.int(key).and_then(|number| u16::try_from(number).ok())
+/// The size of queues that the user has given, after a finding if none can have it.
+fn given_size(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Option<u16> {
+    queue_size(check, key).filter(|_| check.keys.is_set(&key("queue_size")))
 }

@@ -233,7 +233,7 @@ fn what_makes_no_sense_for_devices_of_other_processes() {
         "remote",
         "boot.kernel=k\nmemory.shared=no\nmemory.backing=anon\n\
          device.d.model=virtio-blk\ndevice.d.backend=vhost-user\ndevice.d.path=a.img\ndevice.d.ro=yes\n\
-         device.n.model=virtio-net\ndevice.n.backend=vhost-user\ndevice.n.socket=/n\n\
+         device.d.queue_size=100\ndevice.n.model=virtio-net\ndevice.n.backend=vhost-user\ndevice.n.socket=/n\n\
          device.n.tap.name=tap0\ndevice.f.model=virtio-fs\ndevice.f.sharename=f\n\
          device.g.model=vhost-user\ndevice.g.virtio_type=floppy\ndevice.g.socket=/g\n\
          device.h.model=vhost-user\ndevice.h.virtio_type=4\ndevice.h.socket=/h\ndevice.h.queue_sizes=64,65\n",
