@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use crate::Buffer;
+use crate::zoned::Refusal;
 
 /// Names a request in flight. Given by whoever submits, returned by [`Disk::reap`]; several requests
 /// may carry the same one.
@@ -44,6 +45,62 @@ pub enum Op<'a> {
         /// Whether the host may give the space back, so that writing there again may find none.
         unmap: bool,
     },
+    /// Stores all of `buffers` at the write pointer of a zone; the [`Outcome`] is where that was.
+    Append {
+        /// Where the zone starts.
+        zone: u64,
+        /// What to store; any number of pieces of any length.
+        buffers: &'a [Buffer],
+    },
+    /// Changes the condition of a zone.
+    Zone {
+        /// What becomes of it.
+        action: ZoneAction,
+        /// Where the zone starts; nothing to [`ZoneAction::ResetAll`].
+        zone: u64,
+    },
+}
+
+/// What can be done to a zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ZoneAction {
+    /// Keeps it open until it is closed or full.
+    Open,
+    /// Ends that.
+    Close,
+    /// Makes it full, however much of it is written. Durable when it is over.
+    Finish,
+    /// Empties it. Durable when it is over.
+    Reset,
+    /// Empties all zones that can be. Durable when it is over.
+    ResetAll,
+}
+
+/// How a request ended: for an append where its data is, in bytes from the start of the disk; 0 for
+/// all others.
+pub type Outcome = Result<u64, Fault>;
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The host could not do it, or it may not be done to this image.
+    #[error(transparent)]
+    Host(#[from] io::Error),
+    /// The zones it is about do not allow it; nothing has changed. Only disks with zones say so, and
+    /// never that a zone is busy: they wait.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+impl From<io::ErrorKind> for Fault {
+    fn from(kind: io::ErrorKind) -> Self {
+        Self::Host(kind.into())
+    }
+}
+
+/// What came of a request that has nothing to say when it succeeds.
+pub(crate) fn outcome(result: io::Result<()>) -> Outcome {
+    result.map(|()| 0).map_err(Fault::Host)
 }
 
 /// What became of a submitted request.
@@ -51,7 +108,7 @@ pub enum Op<'a> {
 #[must_use]
 pub enum Submitted {
     /// It is over; its tag will not be seen again.
-    Done(io::Result<()>),
+    Done(Outcome),
     /// It goes on; [`Disk::reap`] will return its tag.
     InFlight,
 }
@@ -77,7 +134,8 @@ pub trait Disk: Send {
     ///
     /// A request ends with an error, and the image is untouched, when it reaches beyond the end
     /// (`InvalidInput`), or writes to an image opened read-only (`PermissionDenied`). A read that
-    /// meets the end of a file that was made shorter ends with `UnexpectedEof`.
+    /// meets the end of a file that was made shorter ends with `UnexpectedEof`. Without zones, an
+    /// append and what changes a zone are `Unsupported`.
     fn submit(&mut self, op: Op<'_>, tag: Tag) -> Submitted;
 
     /// Starts all that was submitted: as a rule one system call. Some of it may be over when this
@@ -85,7 +143,7 @@ pub trait Disk: Send {
     fn kick(&mut self);
 
     /// The next request that is over, and how it went; `None` when there is none yet.
-    fn reap(&mut self) -> Option<(Tag, io::Result<()>)>;
+    fn reap(&mut self) -> Option<(Tag, Outcome)>;
 
     /// Kicks, then blocks until [`Disk::reap`] has something. Returns at once when nothing is in flight.
     fn wait(&mut self);

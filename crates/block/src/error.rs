@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::zoned::image::ImageError;
+
 /// Why an image cannot be opened, with the path and the cause in its message and what to do about
 /// it in [`Error::hint`].
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +64,20 @@ pub enum Error {
         /// What the kernel says.
         source: io::Error,
     },
+    /// It has no zones, or none that this program can serve.
+    #[error("cannot use {} as a zoned disk image", .path.display())]
+    Zoned {
+        /// The image.
+        path: PathBuf,
+        /// Why not.
+        source: ImageError,
+    },
+    /// Opening a zoned image means writing to it.
+    #[error("zoned disk image {} cannot be opened read-only", .path.display())]
+    ZonedReadOnly {
+        /// The image.
+        path: PathBuf,
+    },
     /// Anything else the kernel says.
     #[error("cannot {action} disk image {}", .path.display())]
     Host {
@@ -97,6 +113,13 @@ impl Error {
                 Some("stop whoever writes to it: a disk that changes underneath a guest looks corrupt".into())
             }
             Self::NoDirect { .. } => Some("turn direct I/O off for this disk".into()),
+            Self::Zoned { source, .. } => match source {
+                ImageError::NotAnImage => Some("make one with `parador image create`".into()),
+                ImageError::Newer(_) => Some("use the version of this program that made it, or a newer one".into()),
+                ImageError::Damaged(_) => Some("keep a copy of it as it is; `parador image check` says more".into()),
+                ImageError::Host { .. } => None,
+            },
+            Self::ZonedReadOnly { .. } => Some("open it for writing, or a copy of it".into()),
             Self::Host { .. } => None,
         }
     }
@@ -112,6 +135,8 @@ impl Error {
             | Self::Empty { path, .. }
             | Self::Locked { path, .. }
             | Self::NoDirect { path, .. }
+            | Self::Zoned { path, .. }
+            | Self::ZonedReadOnly { path }
             | Self::Host { path, .. } => path,
         }
     }

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use crate::engine::{SyncDisk, ThreadsDisk, UringDisk};
 use crate::raw::{Abilities, Alignment, RawFile};
+use crate::zoned::Zoned;
+use crate::zoned::disk::ZonedFile;
 use crate::{Aio, Disk, Error, raw, sys};
 
 /// The unit of sizes in virtio and on disks, in bytes.
@@ -63,6 +65,7 @@ pub struct Topology {
 pub struct Image {
     raw: Arc<RawFile>,
     aio: Aio,
+    zoned: Option<Arc<ZonedFile>>,
 }
 
 impl Image {
@@ -153,7 +156,34 @@ impl Image {
             );
         }
         raw.size.store(size, Ordering::Relaxed);
-        Ok(Self { raw: Arc::new(raw), aio: options.aio })
+        Ok(Self { raw: Arc::new(raw), aio: options.aio, zoned: None })
+    }
+
+    /// As [`Image::open`], of a zoned image: docs/zoned-image.md.
+    ///
+    /// # Errors
+    /// As [`Image::open`]; besides, it is no such image, or not a sound one.
+    pub fn open_zoned(options: &RawOptions) -> Result<Self, Error> {
+        Self::from_file_zoned(Self::open_file(options)?, options)
+    }
+
+    /// As [`Image::from_file`], of a zoned image.
+    ///
+    /// # Errors
+    /// As [`Image::open_zoned`].
+    pub fn from_file_zoned(file: File, options: &RawOptions) -> Result<Self, Error> {
+        let path = || options.path.clone();
+        if options.read_only {
+            return Err(Error::ZonedReadOnly { path: path() });
+        }
+        if options.direct {
+            // The metadata shares the open file, and is not aligned.
+            return Err(Error::NoDirect { path: path(), source: io::ErrorKind::Unsupported.into() });
+        }
+        let image = Self::from_file(file, options)?;
+        let zoned = ZonedFile::open(Arc::clone(&image.raw));
+        let zoned = zoned.map_err(|source| Error::Zoned { path: path(), source })?;
+        Ok(Self { zoned: Some(Arc::new(zoned)), ..image })
     }
 
     /// A queue of requests for one virtqueue, at its best with up to `depth` in flight.
@@ -165,6 +195,9 @@ impl Image {
     /// # Errors
     /// The host refuses a descriptor.
     pub fn queue(&self, depth: u16) -> io::Result<Box<dyn Disk>> {
+        if self.zoned.is_some() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         let raw = Arc::clone(&self.raw);
         match self.aio {
             Aio::Sync => Ok(Box::new(SyncDisk::new(raw))),
@@ -182,15 +215,22 @@ impl Image {
     /// Bytes of disk: whole logical blocks.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.raw.size.load(Ordering::Relaxed)
+        match self.zoned() {
+            Some(zoned) => zoned.geometry().capacity,
+            None => self.raw.size.load(Ordering::Relaxed),
+        }
     }
 
     /// Measures the image again, after somebody resized it, and returns the new [`Image::size`].
     /// Requests are judged by it from then on.
     ///
     /// # Errors
-    /// The host does not say, or nothing is left (`InvalidData`); the size stays as it was.
+    /// The host does not say, or nothing is left (`InvalidData`); the size stays as it was. That of a
+    /// zoned image always does.
     pub fn refresh_size(&self) -> io::Result<u64> {
+        if self.zoned.is_some() {
+            return Ok(self.size());
+        }
         let size = self.raw.usable(self.raw.host_size()?);
         if size == 0 {
             return Err(io::ErrorKind::InvalidData.into());
@@ -204,13 +244,31 @@ impl Image {
     /// # Errors
     /// The host could not: what was written may be lost.
     pub fn flush(&self) -> io::Result<()> {
-        self.raw.file.sync_data()
+        match &self.zoned {
+            Some(zoned) => zoned.flush(),
+            None => self.raw.file.sync_data(),
+        }
+    }
+
+    /// Its zones, if it has any.
+    #[must_use]
+    pub fn zoned(&self) -> Option<&dyn Zoned> {
+        self.zoned.as_deref().map(|zoned| zoned as &dyn Zoned)
     }
 
     /// The block sizes a guest should know.
     #[must_use]
     pub fn topology(&self) -> Topology {
-        self.raw.topology
+        let Some(zoned) = self.zoned() else { return self.raw.topology };
+        // What is written at once is what a write pointer moves by.
+        let block = zoned.geometry().granularity;
+        Topology {
+            logical_block: block,
+            physical_block: block,
+            alignment_offset: 0,
+            minimum_io: block,
+            optimal_io: 0,
+        }
     }
 
     /// Whether writes are refused.
@@ -223,7 +281,7 @@ impl Image {
     /// nothing here.
     #[must_use]
     pub fn discard_granularity(&self) -> Option<u32> {
-        self.raw.discard
+        if self.zoned.is_some() { None } else { self.raw.discard }
     }
 
     /// The name it was opened by.

@@ -70,6 +70,7 @@ impl RawFile {
             Op::Read { offset, buffers } => (*offset, length(buffers)?, false),
             Op::Write { offset, buffers } => (*offset, length(buffers)?, true),
             Op::Flush => return Ok(0),
+            Op::Append { .. } | Op::Zone { .. } => return Err(io::ErrorKind::Unsupported.into()),
             Op::Discard { offset, len } | Op::WriteZeroes { offset, len, .. } => (*offset, *len, true),
         };
         if writes && self.read_only {
@@ -114,6 +115,7 @@ impl RawFile {
             Op::Flush => self.file.sync_data(),
             Op::Discard { offset, len } => self.discard(offset, len),
             Op::WriteZeroes { offset, len, unmap } => self.write_zeroes(offset, len, unmap, scratch),
+            Op::Append { .. } | Op::Zone { .. } => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 

@@ -60,7 +60,7 @@ fn where_io_uring_is_forbidden_threads_do_the_work_and_one_warning_says_so() {
             assert_eq!(disk.aio(), Aio::Threads);
             assert!(matches!(disk.submit(Op::Flush, 3), Submitted::InFlight));
             disk.wait();
-            assert!(matches!(disk.reap(), Some((3, Ok(())))));
+            assert!(matches!(disk.reap(), Some((3, Ok(0)))));
         }
     });
     assert_eq!(warnings.load(Ordering::Relaxed), 1);

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use parador_block::{Aio, Buffer, Disk, Image, Op, RawOptions, Submitted, Tag};
+use parador_block::{Aio, Buffer, Disk, Image, Op, Outcome, RawOptions, Submitted, Tag};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
@@ -133,7 +133,7 @@ impl Model {
         }
     }
 
-    fn check(&mut self, tag: Tag, result: std::io::Result<()>) {
+    fn check(&mut self, tag: Tag, result: Outcome) {
         result.unwrap();
         let pending = self.pending.remove(&tag).expect("a tag comes out once");
         if let Some(expected) = pending.expected {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use parador_block::{Aio, Buffer, Disk, Error, Image, Op, RawOptions, Submitted};
+use parador_block::{Aio, Buffer, Disk, Error, Fault, Image, Op, Outcome, RawOptions, Submitted, ZoneAction};
 
 const ENGINES: [Aio; 3] = [Aio::Sync, Aio::Threads, Aio::IoUring];
 
@@ -24,6 +24,17 @@ fn open(path: &Path, change: impl FnOnce(&mut RawOptions)) -> Result<Image, Erro
 }
 
 fn finish(disk: &mut dyn Disk, op: Op<'_>) -> io::Result<()> {
+    match outcome(disk, op) {
+        Ok(number) => {
+            assert_eq!(number, 0);
+            Ok(())
+        }
+        Err(Fault::Host(error)) => Err(error),
+        Err(Fault::Refused(refusal)) => Err(io::Error::other(refusal)),
+    }
+}
+
+fn outcome(disk: &mut dyn Disk, op: Op<'_>) -> Outcome {
     match disk.submit(op, 9) {
         Submitted::Done(result) => result,
         Submitted::InFlight => loop {
@@ -40,6 +51,20 @@ fn buffer(memory: &mut [u8]) -> Buffer {
     let iovec = libc::iovec { iov_base: memory.as_mut_ptr().cast(), iov_len: memory.len() };
     // SAFETY: `finish` returns after the request is over, and the memory outlives it.
     unsafe { Buffer::new(iovec) }
+}
+
+#[test]
+fn a_disk_without_zones_appends_nothing() {
+    let file = image_of(1 << 20);
+    for aio in ENGINES {
+        let mut disk = open(file.path(), |o| o.aio = aio).unwrap().queue(1).unwrap();
+        let mut memory = [0; 4096];
+        let buffers = [buffer(&mut memory)];
+        let reset = Op::Zone { action: ZoneAction::Reset, zone: 0 };
+        for op in [Op::Append { zone: 0, buffers: &buffers }, reset] {
+            assert_eq!(finish(&mut *disk, op).unwrap_err().kind(), io::ErrorKind::Unsupported);
+        }
+    }
 }
 
 #[test]
@@ -227,7 +252,7 @@ fn more_in_flight_than_the_depth_promised() {
             let buffers = [buffer(piece)];
             let op = Op::Read { offset: index as u64 * 512, buffers: &buffers };
             match disk.submit(op, index as u32) {
-                Submitted::Done(result) => result.unwrap(),
+                Submitted::Done(result) => drop(result.unwrap()),
                 Submitted::InFlight => assert!(left.insert(index as u32)),
             }
         }

@@ -8,7 +8,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex};
 
 use parador_block::zoned::image::{ImageError, Metadata, Store};
-use parador_block::zoned::{Condition, Geometry, Write};
+use parador_block::zoned::{Condition, Geometry, Write, Zones};
+use parador_block::{Image, RawOptions};
 
 const BLOCK: u64 = 4096;
 const ZONE: u64 = 64 << 10;
@@ -428,4 +429,47 @@ fn a_journal_that_is_full_begins_again() {
             assert_eq!(states(&again), states(&image), "after {turn} turns");
         }
     }
+}
+
+#[test]
+fn an_image_is_opened_as_a_disk_and_what_is_none_is_refused_with_a_reason() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let options = RawOptions::new(file.path());
+    let refused = |options: &RawOptions| {
+        let error = Image::open_zoned(options).unwrap_err();
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        (error.to_string(), cause.unwrap_or_default(), error.hint().unwrap_or_default())
+    };
+    file.as_file().set_len(1 << 20).unwrap();
+    let (error, cause, hint) = refused(&options);
+    assert_eq!(error, format!("cannot use {} as a zoned disk image", file.path().display()));
+    assert_eq!(cause, "this is no zoned image");
+    assert_eq!(hint, "make one with `parador image create`");
+
+    let length = Metadata::create(file.as_file(), geometry(), UUID).unwrap();
+    file.as_file().set_len(length).unwrap();
+    let image = Image::open_zoned(&options).unwrap();
+    assert_eq!((image.size(), image.topology().logical_block), (8 * ZONE, BLOCK as u32));
+    assert_eq!(image.discard_granularity(), None);
+    let zoned = image.zoned().unwrap();
+    assert_eq!(*zoned.geometry(), geometry());
+    let mut zones = [Zones::new(geometry()).zone(0); 9];
+    assert_eq!(zoned.report(6, &mut zones).unwrap(), 2);
+    assert_eq!((zones[1].start, zones[1].condition), (7 * ZONE, Condition::Empty));
+    assert_eq!(zoned.report(8, &mut zones).unwrap(), 0);
+    zoned.fail(7, true).unwrap();
+    for zone in [7, 8] {
+        assert_eq!(zoned.fail(zone, true).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+    zoned.report(7, &mut zones).unwrap();
+    assert_eq!(zones[0].condition, Condition::Offline);
+
+    assert!(refused(&options).0.contains("is in use"));
+    drop(image);
+    let (error, _, hint) = refused(&RawOptions { read_only: true, ..options.clone() });
+    assert!(error.contains("cannot be opened read-only") && hint.contains("for writing"));
+    file.as_file().write_all_at(&[1], 4095).unwrap();
+    file.as_file().write_all_at(&[1], 4096 + 4095).unwrap();
+    let (_, cause, hint) = refused(&options);
+    assert!(cause.contains("damaged: both superblocks are bad") && hint.contains("image check"), "{cause}");
 }

@@ -1,11 +1,11 @@
 //! Every request on the caller's thread.
 
-use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use crate::disk::outcome;
 use crate::raw::{RawFile, Scratch};
-use crate::{Aio, Disk, Op, Submitted, Tag};
+use crate::{Aio, Disk, Op, Outcome, Submitted, Tag};
 
 pub(crate) struct SyncDisk {
     raw: Arc<RawFile>,
@@ -20,12 +20,12 @@ impl SyncDisk {
 
 impl Disk for SyncDisk {
     fn submit(&mut self, op: Op<'_>, _tag: Tag) -> Submitted {
-        Submitted::Done(self.raw.execute(op, &mut self.scratch))
+        Submitted::Done(outcome(self.raw.execute(op, &mut self.scratch)))
     }
 
     fn kick(&mut self) {}
 
-    fn reap(&mut self) -> Option<(Tag, io::Result<()>)> {
+    fn reap(&mut self) -> Option<(Tag, Outcome)> {
         None
     }
 

@@ -7,8 +7,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use super::{USUAL_PIECES, tidy};
+use crate::disk::outcome;
 use crate::raw::{RawFile, Scratch};
-use crate::{Aio, Buffer, Disk, Op, Submitted, Tag, sys};
+use crate::{Aio, Buffer, Disk, Op, Outcome, Submitted, Tag, sys};
 
 /// The most threads one queue starts; it starts them as it needs them.
 const MAX_THREADS: usize = 4;
@@ -39,7 +40,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
-    done: VecDeque<(Tag, io::Result<()>, Vec<Buffer>)>,
+    done: VecDeque<(Tag, Outcome, Vec<Buffer>)>,
     idle: usize,
     stop: bool,
 }
@@ -103,8 +104,8 @@ impl ThreadsDisk {
 impl Disk for ThreadsDisk {
     fn submit(&mut self, op: Op<'_>, tag: Tag) -> Submitted {
         match self.shared.raw.admit(&op) {
-            Err(error) => return Submitted::Done(Err(error)),
-            Ok(0) if !matches!(op, Op::Flush) => return Submitted::Done(Ok(())),
+            Err(error) => return Submitted::Done(Err(error.into())),
+            Ok(0) if !matches!(op, Op::Flush) => return Submitted::Done(Ok(0)),
             Ok(_) => {}
         }
         let mut buffers = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(USUAL_PIECES));
@@ -120,6 +121,9 @@ impl Disk for ThreadsDisk {
             Op::Flush => Kind::Flush,
             Op::Discard { offset, len } => Kind::Discard { offset, len },
             Op::WriteZeroes { offset, len, unmap } => Kind::WriteZeroes { offset, len, unmap },
+            Op::Append { .. } | Op::Zone { .. } => {
+                return Submitted::Done(Err(io::ErrorKind::Unsupported.into()));
+            }
         };
         self.staged.push(Job { tag, kind, buffers });
         self.in_flight += 1;
@@ -151,7 +155,7 @@ impl Disk for ThreadsDisk {
         }
     }
 
-    fn reap(&mut self) -> Option<(Tag, io::Result<()>)> {
+    fn reap(&mut self) -> Option<(Tag, Outcome)> {
         if self.in_flight == 0 {
             return None;
         }
@@ -236,7 +240,7 @@ impl Shared {
 }
 
 impl Job {
-    fn execute(&self, raw: &RawFile, scratch: &mut Scratch) -> io::Result<()> {
+    fn execute(&self, raw: &RawFile, scratch: &mut Scratch) -> Outcome {
         let buffers = self.buffers.as_slice();
         let op = match self.kind {
             Kind::Read { offset } => Op::Read { offset, buffers },
@@ -245,6 +249,6 @@ impl Job {
             Kind::Discard { offset, len } => Op::Discard { offset, len },
             Kind::WriteZeroes { offset, len, unmap } => Op::WriteZeroes { offset, len, unmap },
         };
-        raw.execute(op, scratch)
+        outcome(raw.execute(op, scratch))
     }
 }

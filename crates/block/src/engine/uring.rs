@@ -10,8 +10,9 @@ use std::sync::Arc;
 use io_uring::{IoUring, opcode, squeue, types};
 
 use super::{USUAL_PIECES, tidy};
+use crate::disk::outcome;
 use crate::raw::{MAX_RETRIES, PUNCH, RawFile, Scratch, is_unsupported};
-use crate::{Aio, Buffer, Disk, Op, Submitted, Tag, buffer, sys};
+use crate::{Aio, Buffer, Disk, Op, Outcome, Submitted, Tag, buffer, sys};
 
 /// The image, as the ring's only registered file.
 const FILE: types::Fixed = types::Fixed(0);
@@ -35,7 +36,7 @@ pub(crate) struct UringDisk {
     /// Slots whose entries the kernel has not taken yet, in the order of the submission queue.
     staged: VecDeque<u32>,
     /// Requests that ended without the ring.
-    ended: VecDeque<(Tag, io::Result<()>)>,
+    ended: VecDeque<(Tag, Outcome)>,
     in_flight: usize,
     /// The kernel refuses the ring: everything goes on here, one by one.
     dead: bool,
@@ -127,6 +128,7 @@ impl UringDisk {
                 let mode = self.raw.zeroes_mode(*unmap)?;
                 Some(Kind::WriteZeroes { len: *len, unmap: *unmap, mode })
             }
+            Op::Append { .. } | Op::Zone { .. } => None,
         }
     }
 
@@ -207,7 +209,7 @@ impl UringDisk {
         self.in_flight -= 1;
         let slot = &mut self.slots[index as usize];
         tidy(&mut slot.buffers);
-        self.ended.push_back((slot.tag, result));
+        self.ended.push_back((slot.tag, outcome(result)));
     }
 
     /// Judges a completion: `None` when the request goes on.
@@ -292,12 +294,12 @@ impl Slot {
 impl Disk for UringDisk {
     fn submit(&mut self, op: Op<'_>, tag: Tag) -> Submitted {
         let len = match self.raw.admit(&op) {
-            Err(error) => return Submitted::Done(Err(error)),
-            Ok(0) if !matches!(op, Op::Flush) => return Submitted::Done(Ok(())),
+            Err(error) => return Submitted::Done(Err(error.into())),
+            Ok(0) if !matches!(op, Op::Flush) => return Submitted::Done(Ok(0)),
             Ok(len) => len,
         };
         let Some(kind) = self.kind(&op, len) else {
-            return Submitted::Done(self.raw.execute(op, &mut self.scratch));
+            return Submitted::Done(outcome(self.raw.execute(op, &mut self.scratch)));
         };
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { buffers: Vec::with_capacity(USUAL_PIECES), ..Slot::default() });
@@ -311,7 +313,7 @@ impl Disk for UringDisk {
                 slot.buffers.extend(buffers.iter().filter(|buffer| !buffer.is_empty()));
                 offset
             }
-            Op::Flush => 0,
+            Op::Flush | Op::Append { .. } | Op::Zone { .. } => 0,
             Op::Discard { offset, .. } | Op::WriteZeroes { offset, .. } => offset,
         };
         self.in_flight += 1;
@@ -326,7 +328,7 @@ impl Disk for UringDisk {
         }
     }
 
-    fn reap(&mut self) -> Option<(Tag, io::Result<()>)> {
+    fn reap(&mut self) -> Option<(Tag, Outcome)> {
         loop {
             if let Some(ended) = self.ended.pop_front() {
                 return Some(ended);
@@ -353,7 +355,7 @@ impl Disk for UringDisk {
                 self.in_flight -= 1;
                 let slot = &mut self.slots[index as usize];
                 tidy(&mut slot.buffers);
-                return Some((slot.tag, result));
+                return Some((slot.tag, outcome(result)));
             }
         }
     }

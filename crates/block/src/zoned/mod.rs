@@ -21,6 +21,8 @@
 //! # Ok::<(), parador_block::zoned::GeometryError>(())
 //! ```
 
+#[cfg(not(loom))]
+pub(crate) mod disk;
 mod geometry;
 #[cfg(not(loom))]
 pub mod image;
@@ -30,6 +32,8 @@ mod word;
 mod words;
 mod zones;
 
+#[cfg(not(loom))]
+pub use disk::Zoned;
 pub use geometry::{Geometry, GeometryError, MAX_ZONES};
 pub use word::Condition;
 pub use zones::{Held, Write, Zone, Zones};

@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use parador_block::{Buffer, Disk, Op, Submitted, Tag};
+use parador_block::{Buffer, Disk, Fault, Op, Outcome, Submitted, Tag};
 use parador_virtio::{Chain, LogLimit, Queue, QueueHandler, RingError};
 use virtio_bindings::virtio_blk as v;
 
@@ -169,13 +169,15 @@ impl BlkQueue {
     }
 
     /// One operation of a request is over.
-    fn finish(&mut self, queue: &mut Queue, tag: Tag, result: io::Result<()>) {
+    fn finish(&mut self, queue: &mut Queue, tag: Tag, result: Outcome) {
         let slot = &mut self.slots[tag as usize];
         slot.pending -= 1;
-        if let Err(error) = result {
+        if let Err(fault) = result {
             slot.status = Some(Status::IoErr);
-            if !self.giving_up {
-                self.shared.report(&error);
+            if let Fault::Host(error) = &fault
+                && !self.giving_up
+            {
+                self.shared.report(error);
             }
         }
         let slot = &mut self.slots[tag as usize];

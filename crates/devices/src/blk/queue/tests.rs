@@ -22,6 +22,7 @@ enum Asked {
     Flush,
     Discard(u64),
     WriteZeroes(u64),
+    Zone(u64),
 }
 
 /// What the disk was asked, and what it will say.
@@ -29,8 +30,8 @@ enum Asked {
 struct Script {
     asked: Vec<(Asked, Tag)>,
     /// What the next submissions answer at once; with none left they are in flight.
-    at_once: VecDeque<io::Result<()>>,
-    over: VecDeque<(Tag, io::Result<()>)>,
+    at_once: VecDeque<Outcome>,
+    over: VecDeque<(Tag, Outcome)>,
     kicks: usize,
 }
 
@@ -46,7 +47,7 @@ impl Scripted {
         self.lock().asked.iter().map(|(asked, _)| *asked).collect()
     }
 
-    fn end(&self, index: usize, result: io::Result<()>) {
+    fn end(&self, index: usize, result: Outcome) {
         let mut script = self.lock();
         let tag = script.asked[index].1;
         script.over.push_back((tag, result));
@@ -61,6 +62,7 @@ impl Disk for Scripted {
             Op::Flush => Asked::Flush,
             Op::Discard { offset, .. } => Asked::Discard(offset),
             Op::WriteZeroes { offset, .. } => Asked::WriteZeroes(offset),
+            Op::Append { zone, .. } | Op::Zone { zone, .. } => Asked::Zone(zone),
         };
         let mut script = self.lock();
         script.asked.push((asked, tag));
@@ -71,7 +73,7 @@ impl Disk for Scripted {
         self.lock().kicks += 1;
     }
 
-    fn reap(&mut self) -> Option<(Tag, io::Result<()>)> {
+    fn reap(&mut self) -> Option<(Tag, Outcome)> {
         self.lock().over.pop_front()
     }
 
@@ -80,7 +82,7 @@ impl Disk for Scripted {
         let mut script = self.lock();
         if script.over.is_empty() {
             let tag = script.asked[0].1;
-            script.over.push_back((tag, Ok(())));
+            script.over.push_back((tag, Ok(0)));
             script.asked.remove(0);
         }
     }
@@ -158,7 +160,8 @@ fn requests_of_a_turn_are_kicked_together_and_end_in_any_order() {
     assert_eq!(fixture.script.asked(), [Asked::Read(0), Asked::Read(4096), Asked::Read(8192)]);
     assert_eq!(fixture.script.lock().kicks, 1);
     assert_eq!(fixture.driver.take_used(), None);
-    for (index, result) in [(2, Ok(())), (0, Err(io::Error::from_raw_os_error(libc::EIO))), (1, Ok(()))] {
+    for (index, result) in [(2, Ok(0)), (0, Err(io::Error::from_raw_os_error(libc::EIO).into())), (1, Ok(0))]
+    {
         fixture.script.end(index, result);
     }
     fixture.turn();
@@ -176,11 +179,11 @@ fn writethrough_flushes_after_the_write_and_before_the_answer() {
         fixture.add(v::VIRTIO_BLK_T_OUT, 0, &[1; 512], &[1]);
         fixture.turn();
         assert_eq!(fixture.script.asked(), [Asked::Write(0)]);
-        fixture.script.end(0, Ok(()));
+        fixture.script.end(0, Ok(0));
         fixture.turn();
         assert_eq!(fixture.script.asked(), [Asked::Write(0), Asked::Flush]);
         assert_eq!(fixture.driver.take_used(), None);
-        fixture.script.end(1, Ok(()));
+        fixture.script.end(1, Ok(0));
         fixture.turn();
         assert_eq!(fixture.driver.take_used().unwrap().data, [0]);
     }
@@ -193,7 +196,7 @@ fn writeback_leaves_flushing_to_the_driver() {
         if features & CONFIG_WCE != 0 {
             fixture.blk.write_config(32, &[byte]);
         }
-        fixture.script.lock().at_once.push_back(Ok(()));
+        fixture.script.lock().at_once.push_back(Ok(0));
         fixture.add(v::VIRTIO_BLK_T_OUT, 0, &[1; 512], &[1]);
         fixture.turn();
         assert_eq!(fixture.script.asked(), [Asked::Write(0)]);
@@ -204,8 +207,8 @@ fn writeback_leaves_flushing_to_the_driver() {
 #[test]
 fn a_write_that_failed_is_not_flushed_and_a_flush_that_failed_is_a_failed_write() {
     let mut fixture = Fixture::new(0);
-    let failed = || Err(io::Error::from_raw_os_error(libc::ENOSPC));
-    fixture.script.lock().at_once.extend([failed(), Ok(()), failed()]);
+    let failed = || Err(io::Error::from_raw_os_error(libc::ENOSPC).into());
+    fixture.script.lock().at_once.extend([failed(), Ok(0), failed()]);
     fixture.add(v::VIRTIO_BLK_T_OUT, 0, &[1; 512], &[1]);
     fixture.add(v::VIRTIO_BLK_T_OUT, 1, &[1; 512], &[1]);
     fixture.turn();
@@ -218,7 +221,7 @@ fn a_write_that_failed_is_not_flushed_and_a_flush_that_failed_is_a_failed_write(
 #[test]
 fn a_request_of_several_ranges_ends_with_the_last_and_fails_with_any() {
     let mut fixture = Fixture::new(FLUSH | WRITE_ZEROES);
-    fixture.script.lock().at_once.push_back(Ok(()));
+    fixture.script.lock().at_once.push_back(Ok(0));
     let ranges = [range(0), range(16), range(32)].concat();
     fixture.add(v::VIRTIO_BLK_T_WRITE_ZEROES, 0, &ranges, &[1]);
     fixture.turn();
@@ -227,7 +230,7 @@ fn a_request_of_several_ranges_ends_with_the_last_and_fails_with_any() {
     fixture.script.end(2, Err(io::ErrorKind::StorageFull.into()));
     fixture.turn();
     assert_eq!(fixture.driver.take_used(), None);
-    fixture.script.end(1, Ok(()));
+    fixture.script.end(1, Ok(0));
     fixture.turn();
     assert_eq!(fixture.driver.take_used().unwrap().data, [1]);
 }
@@ -248,7 +251,7 @@ fn a_header_changed_in_flight_is_not_read_again() {
     for index in 0..layout.size {
         memory.write_obj(0u32, GuestAddress(layout.descriptors + 16 * u64::from(index) + 8)).unwrap();
     }
-    fixture.script.end(0, Ok(()));
+    fixture.script.end(0, Ok(0));
     fixture.turn();
     let used = fixture.driver.take_used().unwrap();
     assert_eq!((used.written, used.data[512], used.data[0]), (513, 0, UNTOUCHED));
