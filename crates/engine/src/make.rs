@@ -117,7 +117,7 @@ impl Maker<'_> {
         let machine_id = std::fs::read("/etc/machine-id").unwrap_or_default();
         let Owner { id, machine } = self.owner;
         let is_net = plan.kind == ids::VIRTIO_ID_NET && self.keys.is_set(&self.key("backend"));
-        let mac = machine.filter(|_| is_net).map(|machine| net::mac_of(machine, id, plan.mac, &machine_id));
+        let spare_mac = machine.filter(|_| is_net).map(|machine| net::spare_mac(machine, id, &machine_id));
         let options = RemoteOptions {
             kind: plan.kind,
             path: plan.socket.clone(),
@@ -125,7 +125,8 @@ impl Maker<'_> {
             queue_sizes: plan.queue_sizes.as_deref().map(Into::into),
             queues: plan.queues,
             config_len: plan.config_len,
-            mac,
+            mac: plan.mac,
+            spare_mac,
             tag: plan.tag.clone(),
             ..RemoteOptions::default()
         };

@@ -178,12 +178,12 @@ fn interface_name(machine: &str, id: &str) -> String {
 /// `machine_id` is what the host tells itself apart by, the contents of /etc/machine-id.
 #[must_use]
 pub fn mac(plan: &Plan, id: &str, net: &Net, machine_id: &[u8]) -> [u8; 6] {
-    mac_of(plan, id, net.mac, machine_id)
+    net.mac.unwrap_or_else(|| spare_mac(plan, id, machine_id))
 }
 
-/// As [`mac`]: the one given, or one that follows.
-pub(crate) fn mac_of(plan: &Plan, id: &str, given: Option<[u8; 6]>, machine_id: &[u8]) -> [u8; 6] {
-    given.unwrap_or_else(|| derived(plan.uuid, &plan.name, id, machine_id))
+/// As [`mac`], if none is given.
+pub(crate) fn spare_mac(plan: &Plan, id: &str, machine_id: &[u8]) -> [u8; 6] {
+    derived(plan.uuid, &plan.name, id, machine_id)
 }
 
 /// As [`mac`], for an interface that has a process of its own: by the name of the host's end.

@@ -43,6 +43,8 @@ pub(super) const NET_F_MQ: u64 = 1 << 22;
 /// GUEST_ANNOUNCE, CTRL_MAC_ADDR, HASH_REPORT, RSS.
 pub(super) const NET_CONTROLS: u64 =
     NET_F_CTRL_VQ | NET_F_MQ | 1 << 2 | 1 << 18 | 1 << 19 | 1 << 21 | 1 << 23 | NET_F_HASH_REPORT | NET_F_RSS;
+/// Commands that say which addresses the driver listens to, beside the device's own: CTRL_RX, CTRL_RX_EXTRA.
+pub(super) const NET_FILTERS: u64 = 1 << 18 | 1 << 20;
 const NET_F_HASH_REPORT: u64 = 1 << 57;
 const NET_F_RSS: u64 = 1 << 60;
 const NET_F_SPEED_DUPLEX: u64 = 1 << 63;

@@ -70,8 +70,11 @@ pub struct RemoteOptions {
     pub queues: Option<u16>,
     /// Length of the configuration space in bytes; zero: that of this type of device.
     pub config_len: usize,
-    /// The address of a network device; `None`: what the back-end says.
+    /// The address of a network device; `None`: what the back-end says. The back-end does not know of
+    /// one that is set here, so the driver cannot have it filter frames.
     pub mac: Option<[u8; 6]>,
+    /// The address of a network device whose back-end says none.
+    pub spare_mac: Option<[u8; 6]>,
     /// The name of a file system, up to 36 bytes; `None`: what the back-end says.
     pub tag: Option<String>,
     /// How long the back-end may take over an answer, six times that over the requests it has

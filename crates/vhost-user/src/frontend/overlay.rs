@@ -3,7 +3,8 @@
 use parador_virtio::{Identity, RING_FEATURES, ids::VIRTIO_F_VERSION_1};
 
 use super::kinds::{
-    FS_TAG, FS_TAG_LEN, Kind, NET_CONTROLS, NET_F_CTRL_VQ, NET_F_MAC, NET_F_MQ, NET_MAC, NET_PAIRS, Queues,
+    FS_TAG, FS_TAG_LEN, Kind, NET_CONTROLS, NET_F_CTRL_VQ, NET_F_MAC, NET_F_MQ, NET_FILTERS, NET_MAC,
+    NET_PAIRS, Queues,
 };
 use super::link::Link;
 use super::negotiate::Offer;
@@ -65,9 +66,11 @@ pub(super) fn find(options: &RemoteOptions, link: &Link, offer: Offer) -> Result
         (len, _) => len,
     };
     let mut overlay = Overlay::default();
-    if let Some(mac) = options.mac {
+    if let Some(mac) = options.mac.or(options.spare_mac.filter(|_| features & NET_F_MAC == 0)) {
         overlay.features = NET_F_MAC;
         overlay.put(NET_MAC, mac);
+        // A filter that lets the back-end's own address through would drop what is for this one.
+        features &= !NET_FILTERS;
     }
     if let Some(tag) = &options.tag {
         let mut bytes = tag.clone().into_bytes();

@@ -217,6 +217,33 @@ fn pairs_of_queues_may_be_counted_as_pairs() {
 }
 
 #[test]
+fn an_address_that_the_back_end_does_not_know_is_nothing_to_filter_by() {
+    const CONTROL: u64 = 1 << 17;
+    const ADDRESS: u64 = 1 << 5;
+    const FILTER: u64 = 1 << 18;
+    let ours = [2, 0, 0, 0, 0, 9];
+    for (features, mac, expected, filters) in
+        [(ADDRESS, None, [1, 2, 3, 4, 5, 6], FILTER), (ADDRESS, Some(ours), ours, 0), (0, None, ours, 0)]
+    {
+        let offered = VIRTIO_F_VERSION_1 | 1 << 30 | CONTROL | FILTER | features;
+        let fake = Fake::new(Offer { features: offered, queues: 3, ..everything() });
+        let options = RemoteOptions {
+            kind: VIRTIO_ID_NET,
+            queue_sizes: None,
+            config_len: 0,
+            mac,
+            spare_mac: Some(ours),
+            ..fake.options()
+        };
+        let remote = Remote::connect(options).unwrap();
+        assert_eq!(remote.identity().features & (FILTER | ADDRESS), filters | ADDRESS);
+        let mut config = [0; 6];
+        remote.read_config(0, &mut config);
+        assert_eq!(config, expected);
+    }
+}
+
+#[test]
 fn the_configuration_is_read_once_and_from_its_start() {
     let fake = Fake::new(everything());
     let mut remote = fake.connect().unwrap();
