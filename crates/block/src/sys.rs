@@ -45,6 +45,20 @@ pub(crate) fn fallocate(file: &File, mode: i32, offset: u64, len: u64) -> io::Re
     }
 }
 
+/// Where the first data of `file` is from `offset` on; `None` if only holes follow.
+pub(crate) fn next_data(file: &File, offset: u64) -> io::Result<Option<u64>> {
+    let offset = signed(offset)?;
+    // SAFETY: no memory is involved.
+    let found = unsafe { libc::lseek64(file.as_raw_fd(), offset, libc::SEEK_DATA) };
+    match u64::try_from(found) {
+        Ok(found) => Ok(Some(found)),
+        Err(_) => {
+            let error = io::Error::last_os_error();
+            if error.raw_os_error() == Some(libc::ENXIO) { Ok(None) } else { Err(error) }
+        }
+    }
+}
+
 /// Discards a range of a block device.
 pub(crate) fn block_discard(file: &File, offset: u64, len: u64) -> io::Result<()> {
     let range = [offset, len];

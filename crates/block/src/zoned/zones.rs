@@ -45,6 +45,20 @@ pub struct Zone {
     pub write_pointer: Option<u64>,
 }
 
+impl Zone {
+    /// `zone` of a disk, `written` bytes of it being written.
+    pub(super) fn new(geometry: &Geometry, zone: u32, condition: Condition, written: u64) -> Self {
+        let start = geometry.start_of(zone);
+        let write_pointer = match condition {
+            Condition::Empty | Condition::ImplicitlyOpen | Condition::ExplicitlyOpen | Condition::Closed => {
+                Some(start + written)
+            }
+            Condition::NotWritePointer | Condition::ReadOnly | Condition::Full | Condition::Offline => None,
+        };
+        Self { start, capacity: geometry.capacity_of(zone), condition, write_pointer }
+    }
+}
+
 /// A write that has its place. It goes back to [`Zones::complete`] when it is over, whether it
 /// succeeded or not.
 #[derive(Debug)]
@@ -124,14 +138,7 @@ impl Zones {
     #[must_use]
     pub fn zone(&self, zone: u32) -> Zone {
         let Word { condition, pointer, .. } = self.word(zone);
-        let start = self.geometry.start_of(zone);
-        let write_pointer = match condition {
-            Condition::Empty | Condition::ImplicitlyOpen | Condition::ExplicitlyOpen | Condition::Closed => {
-                Some(start + pointer)
-            }
-            Condition::NotWritePointer | Condition::ReadOnly | Condition::Full | Condition::Offline => None,
-        };
-        Zone { start, capacity: self.geometry.capacity_of(zone), condition, write_pointer }
+        Zone::new(&self.geometry, zone, condition, pointer)
     }
 
     /// How many zones are open, and how many active.

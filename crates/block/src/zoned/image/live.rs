@@ -35,6 +35,13 @@ pub(crate) fn is_current(file: &File, live: u64, uuid: [u8; 16]) -> io::Result<b
     Ok(found == stamp(uuid, boot()?))
 }
 
+/// Whether they mean nothing: the image was closed, or never opened.
+pub(crate) fn is_clear(file: &File, live: u64) -> io::Result<bool> {
+    let mut found = [0; 44];
+    file.read_exact_at(&mut found, live)?;
+    Ok(found == [0; 44])
+}
+
 /// Says that they are from now on.
 pub(crate) fn set_current(file: &File, live: u64, uuid: [u8; 16]) -> io::Result<()> {
     file.write_all_at(&stamp(uuid, boot()?), live)

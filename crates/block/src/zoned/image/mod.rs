@@ -7,9 +7,11 @@
 //!
 //! docs/zoned-image.md has the format byte by byte.
 
+mod check;
 mod format;
 mod journal;
 mod live;
+mod look;
 mod recover;
 mod store;
 
@@ -19,8 +21,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
+pub use self::check::{Check, Finding, Severity};
 use self::format::{BLOCK, Layout, Record, SUPERBLOCKS, Superblock};
 use self::journal::Journal;
+pub use self::look::Look;
 pub use self::store::Store;
 use super::mapped::Mapped;
 use super::word::Word;

@@ -57,7 +57,7 @@ pub(crate) fn recover(store: &dyn Store) -> Result<Durable, ImageError> {
 }
 
 /// The superblock, and how many copies of it are bad.
-fn superblock(store: &dyn Store) -> Result<(Superblock, u64), ImageError> {
+pub(super) fn superblock(store: &dyn Store) -> Result<(Superblock, u64), ImageError> {
     let (mut found, mut bad, mut foreign) = (None, 0, 0);
     for copy in 0..SUPERBLOCKS {
         let block = read(store, copy * BLOCK as u64)?;
@@ -87,7 +87,7 @@ fn superblock(store: &dyn Store) -> Result<(Superblock, u64), ImageError> {
 }
 
 /// Epoch and zones of a checkpoint, if all of it is there.
-fn checkpoint(
+pub(super) fn checkpoint(
     store: &dyn Store,
     superblock: &Superblock,
     which: u64,
@@ -120,10 +120,10 @@ fn checkpoint(
 }
 
 /// A block of the journal, or why it is none.
-type Copy = Result<(Header, Vec<Record>), Bad>;
+pub(super) type Copy = Result<(Header, Vec<Record>), Bad>;
 
 /// Both copies of a place of the journal, as far as they are any of this image.
-fn copies(
+pub(super) fn copies(
     store: &dyn Store,
     superblock: &Superblock,
     place: u64,
@@ -159,7 +159,7 @@ pub(crate) fn fresh(superblock: &Superblock) -> Vec<Record> {
     (0..geometry.zones()).map(record).collect()
 }
 
-fn read(store: &dyn Store, offset: u64) -> Result<Box<[u8; BLOCK]>, ImageError> {
+pub(super) fn read(store: &dyn Store, offset: u64) -> Result<Box<[u8; BLOCK]>, ImageError> {
     let mut block = Box::new([0; BLOCK]);
     store.read(offset, &mut block[..]).map_err(ImageError::reading)?;
     Ok(block)
