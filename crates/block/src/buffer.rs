@@ -60,6 +60,22 @@ impl Buffer {
         self.0.iov_len -= count;
     }
 
+    /// Fills all of it with zeroes.
+    fn zero(&self) {
+        let mut rest = *self;
+        while !rest.is_empty() {
+            let words = rest.address().is_multiple_of(align_of::<u64>()) && rest.len() >= size_of::<u64>();
+            if words {
+                // SAFETY: that much is left of the range that `new` promised, and it is aligned.
+                unsafe { rest.as_ptr().cast::<u64>().write_volatile(0) };
+            } else {
+                // SAFETY: a byte is left of the range that `new` promised.
+                unsafe { rest.as_ptr().write_volatile(0) };
+            }
+            rest.advance(if words { size_of::<u64>() } else { 1 });
+        }
+    }
+
     /// Copies up to `data.len()` bytes of `data` in and says how many.
     pub(crate) fn fill_from(&self, data: &[u8]) -> usize {
         let count = data.len().min(self.len());
@@ -101,6 +117,18 @@ pub(crate) fn advance(buffers: &mut [Buffer], mut count: usize) -> &mut [Buffer]
     &mut buffers[emptied..]
 }
 
+/// Leaves the first `count` bytes in `buffers` and fills all behind them with zeroes.
+pub(crate) fn truncate_and_zero(buffers: &mut Vec<Buffer>, mut count: usize) {
+    for buffer in buffers.iter_mut() {
+        let mut rest = *buffer;
+        rest.advance(count);
+        rest.zero();
+        buffer.0.iov_len -= rest.len();
+        count -= buffer.len();
+    }
+    buffers.retain(|buffer| !buffer.is_empty());
+}
+
 /// Bytes in all of `buffers`; `None` when that does not fit.
 pub(crate) fn total(buffers: &[Buffer]) -> Option<u64> {
     buffers.iter().try_fold(0u64, |sum, buffer| sum.checked_add(u64::try_from(buffer.len()).ok()?))
@@ -124,6 +152,29 @@ mod tests {
         assert_eq!(rest[0].len(), 3);
         assert_eq!(rest[0].address(), 4098);
         assert!(advance(rest, 4).is_empty());
+    }
+
+    #[test]
+    fn what_is_cut_off_is_zeroes() {
+        let mut memory = [0xee_u8; 64];
+        let base = memory.as_mut_ptr();
+        let pieces = [(1, 9), (10, 0), (10, 20), (30, 30)];
+        for count in 0..=59 {
+            // SAFETY: the memory is ours until the end of the test, and reached through `base` alone.
+            let piece = |(at, iov_len)| unsafe {
+                Buffer::new(libc::iovec { iov_base: base.add(at).cast(), iov_len })
+            };
+            // SAFETY: as above.
+            unsafe { base.write_bytes(0xee, 64) };
+            let mut buffers: Vec<_> = pieces.into_iter().map(piece).collect();
+            truncate_and_zero(&mut buffers, count);
+            assert_eq!(total(&buffers), Some(count as u64));
+            assert!(buffers.iter().all(|buffer| !buffer.is_empty()));
+            // SAFETY: as above.
+            let byte = |at| unsafe { base.add(at).read() };
+            let expected = |at: usize| if (1 + count..60).contains(&at) { 0 } else { 0xee };
+            (0..64).for_each(|at| assert_eq!(byte(at), expected(at), "{count} {at}"));
+        }
     }
 
     #[test]

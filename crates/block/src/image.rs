@@ -195,9 +195,15 @@ impl Image {
     /// # Errors
     /// The host refuses a descriptor.
     pub fn queue(&self, depth: u16) -> io::Result<Box<dyn Disk>> {
-        if self.zoned.is_some() {
-            return Err(io::ErrorKind::Unsupported.into());
+        let raw = self.raw_queue(depth)?;
+        match &self.zoned {
+            Some(zoned) => zoned.queue(raw, depth),
+            None => Ok(raw),
         }
+    }
+
+    /// A queue of requests to the whole file.
+    fn raw_queue(&self, depth: u16) -> io::Result<Box<dyn Disk>> {
         let raw = Arc::clone(&self.raw);
         match self.aio {
             Aio::Sync => Ok(Box::new(SyncDisk::new(raw))),

@@ -166,6 +166,23 @@ pub(crate) fn signal(eventfd: BorrowedFd<'_>) {
     let _ = unsafe { libc::write(eventfd.as_raw_fd(), one.as_ptr().cast(), one.len()) };
 }
 
+/// An epoll that is readable when one of `fds` is.
+pub(crate) fn epoll<'a>(fds: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is involved.
+    let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    done(fd.min(0))?;
+    // SAFETY: the kernel just made it and nobody else knows it.
+    let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
+    for fd in fds {
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+        // SAFETY: the kernel reads `event`, which outlives the call.
+        done(unsafe {
+            libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &raw mut event)
+        })?;
+    }
+    Ok(epoll)
+}
+
 /// Blocks until `fd` is readable or a signal came.
 pub(crate) fn wait_readable(fd: BorrowedFd<'_>) {
     let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };

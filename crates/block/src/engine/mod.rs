@@ -11,14 +11,14 @@ pub(crate) use threads::ThreadsDisk;
 pub(crate) use uring::UringDisk;
 
 /// Pieces that a request's storage starts with room for. More are rare, and then it keeps them.
-const USUAL_PIECES: usize = 16;
+pub(crate) const USUAL_PIECES: usize = 16;
 
 /// Storage for more pieces than that is not kept: a guest that sends the longest requests it can must
 /// not make a queue hold on to the square of its size.
 const KEPT_PIECES: usize = 256;
 
 /// Empties the storage of a request that is over, for the next one.
-fn tidy(buffers: &mut Vec<Buffer>) {
+pub(crate) fn tidy(buffers: &mut Vec<Buffer>) {
     buffers.clear();
     if buffers.capacity() > KEPT_PIECES {
         buffers.shrink_to(USUAL_PIECES);

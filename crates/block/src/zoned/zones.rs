@@ -148,14 +148,20 @@ impl Zones {
         (resources.open, resources.active)
     }
 
-    /// Whether `len` bytes can be read from `offset`.
+    /// Whether `len` bytes can be read from `offset`, and how many of them are written: the rest, all
+    /// behind a write pointer, is zeroes.
     ///
     /// # Errors
     /// [`Refusal::OutOfRange`]; [`Refusal::InvalidCommand`] for an offline zone, or where a
     /// sequential zone ends or begins in between.
-    pub fn read(&self, offset: u64, len: u64) -> Result<(), Refusal> {
+    pub fn read(&self, offset: u64, len: u64) -> Result<u64, Refusal> {
         let first = self.range(offset, len)?;
-        self.covered(first, offset, len, |condition| condition != Condition::Offline)
+        self.covered(first, offset, len, |condition| condition != Condition::Offline)?;
+        if self.geometry.is_conventional(first) {
+            return Ok(len);
+        }
+        let end = self.geometry.start_of(first) + self.word(first).pointer;
+        Ok(end.saturating_sub(offset).min(len))
     }
 
     /// Gives a write of `len` bytes at `offset` its place.

@@ -96,8 +96,12 @@ impl Metadata {
         let durable = recover::recover(&*store)?;
         let Superblock { uuid, geometry, layout } = durable.superblock;
         let count = geometry.zones() as usize;
-        if file.metadata().map_err(ImageError::reading)?.len() < layout.data {
+        let len = file.metadata().map_err(ImageError::reading)?.len();
+        if len < layout.data {
             return Err(ImageError::Damaged("the file ends in its metadata"));
+        }
+        if len < layout.data + geometry.capacity {
+            return Err(ImageError::Damaged("the file ends before its last zone does"));
         }
         let words = Mapped::new(file, layout.live, BLOCK, count).map_err(ImageError::reading)?;
         let words = Words::Mapped(words);
@@ -187,15 +191,33 @@ impl Metadata {
         Ok(())
     }
 
-    /// Empties a zone: first on record, then for writers, then its data.
+    /// Empties a zone: [`Metadata::empty`], then [`Metadata::punch`].
     ///
     /// # Errors
     /// What the host says. The zone is as it was if its record could not be written; it is empty if
     /// only its space could not be given back.
     pub fn reset(&self, held: &Held<'_>) -> io::Result<()> {
-        let zone = held.zone();
-        self.record(&[Record { zone, condition: Condition::Empty, pointer: 0 }], || held.reset())?;
-        let geometry = self.zones.geometry();
+        self.empty(std::slice::from_ref(held))?;
+        self.punch(held)
+    }
+
+    /// Empties zones: first on record, then for whoever asks. Their data is still there: it must be
+    /// punched before the zones are let go of.
+    ///
+    /// # Errors
+    /// What the host says; the zones are as they were.
+    pub fn empty(&self, held: &[Held<'_>]) -> io::Result<()> {
+        let empty = |held: &Held<'_>| Record { zone: held.zone(), condition: Condition::Empty, pointer: 0 };
+        let records: Vec<Record> = held.iter().map(empty).collect();
+        self.record(&records, || held.iter().for_each(Held::reset))
+    }
+
+    /// Takes away the data of a zone that is empty.
+    ///
+    /// # Errors
+    /// What the host says; its space is not given back then.
+    pub fn punch(&self, held: &Held<'_>) -> io::Result<()> {
+        let (zone, geometry) = (held.zone(), self.zones.geometry());
         self.store.punch(self.data_offset() + geometry.start_of(zone), geometry.capacity_of(zone))
     }
 
@@ -226,7 +248,7 @@ impl Metadata {
     ///
     /// # Errors
     /// What the host says; the next to open it recovers it.
-    pub fn close(self) -> io::Result<()> {
+    pub fn close(&self) -> io::Result<()> {
         self.flush()?;
         match &self.live {
             Some(file) => live::clear(file, self.superblock.layout.live),
