@@ -2,7 +2,9 @@
 //!
 //! Shared by the fuzz target and by a replay among the tests of the crate.
 
-use parador_devices::blk::request::{self, Limits, MAX_RANGES, Refusal, Request};
+use parador_devices::blk::request::{
+    self, DESCRIPTOR_LEN, Limits, MAX_RANGES, REPORT_HEADER_LEN, Refusal, Request, Zones,
+};
 use parador_virtio::Queue;
 use parador_virtio::ids::VIRTIO_F_INDIRECT_DESC;
 use parador_virtio::testing::Driver;
@@ -10,7 +12,9 @@ use parador_virtio::testing::hostile::Source;
 
 const SECTOR: u64 = 512;
 /// The header's types: those there are, and some there are not.
-const KINDS: [u32; 12] = [0, 1, 2, 4, 5, 8, 11, 13, 14, 15, 24, u32::MAX];
+const KINDS: [u32; 18] = [0, 1, 2, 4, 5, 8, 11, 13, 14, 15, 16, 17, 18, 20, 22, 24, 26, u32::MAX];
+/// The most bytes of an append.
+const MAX_APPEND: u64 = 8192;
 
 /// Parses the request in `bytes`.
 ///
@@ -23,6 +27,12 @@ pub fn exercise(bytes: &[u8]) {
         read_only: source.below(4) == 0,
         discard: source.below(4) != 0,
         write_zeroes: source.below(4) != 0,
+        zones: source.choose(&[
+            Zones::None,
+            Zones::Unknown,
+            Zones::HostManaged { max_append: MAX_APPEND },
+            Zones::HostManaged { max_append: MAX_APPEND },
+        ]),
     };
     let mut readable = Vec::new();
     if source.below(4) != 0 {
@@ -65,6 +75,8 @@ pub fn exercise(bytes: &[u8]) {
             && len.is_multiple_of(SECTOR)
             && (offset / SECTOR).checked_add(len / SECTOR).is_some_and(|end| end <= limits.capacity)
     };
+    let zoned = matches!(limits.zones, Zones::HostManaged { .. });
+    assert!(limits.zones != Zones::Unknown || matches!(result, Ok(Request::SerialNumber) | Err(_)));
     match result {
         Ok(Request::Read { offset, len }) => {
             assert!(fits(offset, len as u64) && len < chain.writable_len());
@@ -76,6 +88,17 @@ pub fn exercise(bytes: &[u8]) {
         Ok(Request::Discard | Request::WriteZeroes) => {
             assert!(!limits.read_only && (1..=MAX_RANGES).contains(&ranges.len()));
             assert!(ranges.iter().all(|range| fits(range.offset, range.len)));
+        }
+        Ok(Request::Append { zone, len }) => {
+            assert!(zoned && !limits.read_only && fits(zone, SECTOR) && len as u64 <= MAX_APPEND);
+            assert!(len.is_multiple_of(512) && len + 16 == chain.readable_len() && chain.writable_len() >= 9);
+        }
+        Ok(Request::Zone { zone, .. }) => {
+            assert!(zoned && !limits.read_only && (zone == 0 || fits(zone, SECTOR)));
+        }
+        Ok(Request::Report { offset, zones }) => {
+            let len = REPORT_HEADER_LEN + zones * DESCRIPTOR_LEN;
+            assert!(zoned && fits(offset, SECTOR) && len < chain.writable_len());
         }
         Ok(Request::Flush | Request::SerialNumber) => {}
         Err(Refusal::NoStatus) => assert_eq!(chain.writable_len(), 0),

@@ -2,14 +2,20 @@
 
 use std::sync::atomic::Ordering;
 
+use parador_block::zoned::Geometry;
 use parador_block::{Image, SECTOR};
 use virtio_bindings::virtio_blk as v;
 
 use super::Shared;
 use super::request::{MAX_DISCARD_SECTORS, MAX_RANGES, MAX_WRITE_ZEROES_SECTORS};
 
-/// Up to and including the write-zeroes fields; secure erase and zones are further on.
-pub(super) const LEN: usize = 60;
+/// Up to and including the write-zeroes fields: all that a disk without zones has.
+const PLAIN_LEN: usize = 60;
+/// The whole `struct virtio_blk_config`. Of what lies between, secure erase, there is nothing.
+const LEN: usize = 96;
+
+/// What Linux takes a segment of a request for.
+const SEGMENT: u64 = 4096;
 
 /// Offset of `writeback`, the one field a driver writes.
 const WRITEBACK: usize = 32;
@@ -32,7 +38,11 @@ pub(super) fn features(image: &Image, queues: u16, sync: bool) -> u64 {
     }
     if image.is_read_only() {
         features |= bit(v::VIRTIO_BLK_F_RO);
-    } else {
+    }
+    if image.zoned().is_some() {
+        // What a discard or zeroes would do to a write pointer is not written anywhere.
+        features |= bit(v::VIRTIO_BLK_F_ZONED);
+    } else if !image.is_read_only() {
         features |= bit(v::VIRTIO_BLK_F_WRITE_ZEROES);
         if image.discard_granularity().is_some() {
             features |= bit(v::VIRTIO_BLK_F_DISCARD);
@@ -43,6 +53,23 @@ pub(super) fn features(image: &Image, queues: u16, sync: bool) -> u64 {
 
 pub(super) fn offers_wce(features: u64) -> bool {
     features & bit(v::VIRTIO_BLK_F_CONFIG_WCE) != 0
+}
+
+/// Without which a driver must not have the disk: one that does not know zones would take the first
+/// write that a zone refuses for a broken medium.
+pub(super) fn required(features: u64) -> u64 {
+    features & bit(v::VIRTIO_BLK_F_ZONED)
+}
+
+/// Length of the configuration space.
+pub(super) fn len(features: u64) -> usize {
+    if required(features) == 0 { PLAIN_LEN } else { LEN }
+}
+
+/// The most bytes of one append: what a zone takes, and a request of `segments` pieces has
+/// (§5.2.5.1).
+pub(super) fn max_append(geometry: &Geometry, segments: u16) -> u64 {
+    geometry.max_append.min(u64::from(segments) * SEGMENT)
 }
 
 /// `writeback` after a reset.
@@ -62,7 +89,7 @@ pub(super) fn written_writeback(offset: usize, data: &[u8]) -> Option<bool> {
     Some(byte & 1 != 0)
 }
 
-/// `struct virtio_blk_config`.
+/// `struct virtio_blk_config`, zeroes where the disk has nothing.
 pub(super) fn space(shared: &Shared) -> [u8; LEN] {
     let sectors = |bytes: u32| bytes / SECTOR;
     let topology = shared.image.topology();
@@ -82,6 +109,17 @@ pub(super) fn space(shared: &Shared) -> [u8; LEN] {
     put(28, &in_blocks(topology.optimal_io).to_le_bytes());
     put(WRITEBACK, &[u8::from(shared.writeback.load(Ordering::Relaxed))]);
     put(34, &shared.queues.to_le_bytes());
+    if let Some(zoned) = shared.image.zoned() {
+        let geometry = zoned.geometry();
+        let sectors = |bytes: u64| u32::try_from(bytes / u64::from(SECTOR)).unwrap_or(u32::MAX);
+        put(72, &sectors(geometry.zone_size).to_le_bytes());
+        put(76, &geometry.max_open.to_le_bytes());
+        put(80, &geometry.max_active.to_le_bytes());
+        put(84, &sectors(max_append(geometry, shared.segments)).to_le_bytes());
+        put(88, &geometry.granularity.to_le_bytes());
+        put(92, &[v::VIRTIO_BLK_Z_HM as u8]);
+        return space;
+    }
     put(36, &MAX_DISCARD_SECTORS.to_le_bytes());
     put(40, &(MAX_RANGES as u32).to_le_bytes());
     put(44, &sectors(discard.max(shared.logical_block)).to_le_bytes());

@@ -5,6 +5,7 @@
 
 mod config;
 mod queue;
+mod report;
 pub mod request;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -81,6 +82,18 @@ pub enum BlkError {
         /// The image's logical block.
         least: u32,
     },
+    /// Not the blocks in which zones are written.
+    #[error(
+        "block sizes {logical}/{physical} of a disk whose zones are written in blocks of {granularity}: both are that"
+    )]
+    ZonedBlockSizes {
+        /// What was asked for.
+        logical: u32,
+        /// What was asked for.
+        physical: u32,
+        /// The zones' write granularity.
+        granularity: u32,
+    },
     /// The disk is smaller than one block.
     #[error("the image is smaller than one block of {0} bytes")]
     Small(u32),
@@ -143,9 +156,9 @@ impl Blk {
         let identity = Identity {
             kind: ids::VIRTIO_ID_BLOCK,
             features: shared.features,
-            required: 0,
+            required: config::required(shared.features),
             queue_sizes: vec![queue_size; usize::from(queues)].into(),
-            config_len: config::LEN,
+            config_len: config::len(shared.features),
             ..Identity::default()
         };
         let lanes = (0..queues).map(lane).collect::<Result<_, _>>()?;
@@ -190,6 +203,9 @@ impl VirtioDevice for Blk {
 
     fn start_queue(&mut self, setup: QueueSetup) -> io::Result<()> {
         let index = setup.index;
+        if config::required(self.shared.features) & !setup.features != 0 {
+            self.shared.warn_of_zones();
+        }
         let lane = self.lanes.get_mut(usize::from(index)).ok_or(io::ErrorKind::InvalidInput)?;
         lane.start(&format!("{}.{index}", self.name), setup)
     }
@@ -247,6 +263,13 @@ impl Shared {
         let topology = image.topology();
         let least = topology.logical_block;
         let (logical, physical) = block_sizes.unwrap_or((least, topology.physical_block));
+        if let Some(zoned) = image.zoned() {
+            // Linux before 7.2 takes the logical block for the write granularity.
+            let granularity = zoned.geometry().granularity;
+            if (logical, physical) != (granularity, granularity) {
+                return Err(BlkError::ZonedBlockSizes { logical, physical, granularity });
+            }
+        }
         let fits = |block: u32, least| block.is_power_of_two() && (least..=MAX_BLOCK).contains(&block);
         if !fits(logical, least) || !fits(physical, logical) {
             return Err(BlkError::BlockSizes { logical, physical, least });

@@ -2,17 +2,22 @@
 #![expect(unsafe_code, reason = "says that the memory of a chain lives as long as its request")]
 
 use std::io;
+use std::mem;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use parador_block::{Buffer, Disk, Fault, Op, Outcome, Submitted, Tag};
+use parador_block::{Buffer, Disk, Fault, Op, Outcome, SECTOR, Submitted, Tag, zoned};
 use parador_virtio::{Chain, LogLimit, Queue, QueueHandler, RingError};
 use virtio_bindings::virtio_blk as v;
 
-use super::Shared;
 use super::config::{bit, is_writethrough};
-use super::request::{self, Limits, MAX_RANGES, Range, Refusal, Request, SERIAL_LEN, Status};
+use super::request::{self, Limits, MAX_RANGES, Range, Refusal, Request, SERIAL_LEN, Status, Zones};
+use super::{Shared, config, report};
+
+/// The most bytes between where an append went and its status that are filled with zeroes: those
+/// that a compiler puts there.
+const MAX_PADDING: usize = 7;
 
 /// One queue's handler. Nothing in it allocates once each slot has been used.
 ///
@@ -37,12 +42,19 @@ struct Slot {
     /// Operations that are not over.
     pending: usize,
     status: Option<Status>,
-    /// Bytes that a success writes, the status included.
-    written: u32,
-    /// Bytes that a failure writes: data that was not read does not count.
-    written_on_error: u32,
+    /// Bytes from the start on that a success writes, the status not counted.
+    written: usize,
+    /// Whether the operation says where the data is, which the driver wants to know.
+    append: bool,
     /// Whether a flush follows once the operations are over.
     then_flush: bool,
+}
+
+impl Slot {
+    /// A request of one operation and no data for the driver.
+    fn of(chain: Chain) -> Self {
+        Self { chain: Some(chain), pending: 1, ..Self::default() }
+    }
 }
 
 impl BlkQueue {
@@ -61,52 +73,84 @@ impl BlkQueue {
 
     /// Parses a chain and starts what it asks for.
     fn take(&mut self, queue: &mut Queue, chain: Chain) {
-        let features = queue.features();
-        let has = |number| features & bit(number) != 0;
-        let limits = Limits {
-            capacity: self.shared.capacity.load(Ordering::Relaxed),
-            read_only: self.shared.image.is_read_only(),
-            discard: has(v::VIRTIO_BLK_F_DISCARD),
-            write_zeroes: has(v::VIRTIO_BLK_F_WRITE_ZEROES),
-        };
-        let request = match request::parse(&chain, &limits, &mut self.ranges) {
+        let features = queue.features() & self.shared.features;
+        let request = match request::parse(&chain, &self.limits(features), &mut self.ranges) {
             Ok(request) => request,
             Err(Refusal::NoStatus) => return queue.push(chain, 0),
-            Err(Refusal::Status(status)) => {
-                let written = written_on_error(&chain);
-                return answer(queue, chain, status, written);
-            }
+            Err(Refusal::Status(status)) => return refuse(queue, chain, status),
         };
-        let room = chain.writable_len() - 1;
-        let writethrough = is_writethrough(&self.shared, features);
+        let then_flush = is_writethrough(&self.shared, features);
         match request {
-            Request::SerialNumber => {
-                let len = room.min(SERIAL_LEN);
-                let _ = chain.writer().write_all(&self.shared.serial[..len]);
-                let written = if room == len { bytes(&chain) } else { len as u32 };
-                answer(queue, chain, Status::Ok, written);
-            }
+            Request::SerialNumber => self.tell_serial(queue, chain),
+            Request::Report { offset, zones } => self.tell_zones(queue, chain, offset, zones),
             Request::Read { offset, len } => {
                 self.name_buffers(chain.writable(), 0, len);
-                let tag = self.occupy(chain, 1, false);
-                self.submit_transfer(queue, tag, offset, false);
-            }
-            Request::Write { offset, len } => {
-                let header = chain.readable_len() - len;
-                self.name_buffers(chain.readable(), header, len);
-                let tag = self.occupy(chain, 1, writethrough);
-                self.submit_transfer(queue, tag, offset, true);
-            }
-            Request::Flush => {
-                let tag = self.occupy(chain, 1, false);
-                let submitted = self.disk.submit(Op::Flush, tag);
+                let tag = self.occupy(Slot { written: len, ..Slot::of(chain) });
+                let submitted = self.disk.submit(Op::Read { offset, buffers: &self.buffers }, tag);
                 self.submitted(queue, tag, submitted);
             }
+            Request::Write { offset, len } => {
+                self.name_data(&chain, len);
+                let tag = self.occupy(Slot { then_flush, ..Slot::of(chain) });
+                let submitted = self.disk.submit(Op::Write { offset, buffers: &self.buffers }, tag);
+                self.submitted(queue, tag, submitted);
+            }
+            Request::Append { zone, len } => {
+                self.name_data(&chain, len);
+                let tag = self.occupy(Slot { then_flush, append: true, ..Slot::of(chain) });
+                let submitted = self.disk.submit(Op::Append { zone, buffers: &self.buffers }, tag);
+                self.submitted(queue, tag, submitted);
+            }
+            Request::Flush => self.submit_alone(queue, chain, Op::Flush),
+            Request::Zone { action, zone } => self.submit_alone(queue, chain, Op::Zone { action, zone }),
             Request::Discard | Request::WriteZeroes => {
-                let tag = self.occupy(chain, self.ranges.len(), writethrough);
+                let pending = self.ranges.len();
+                let tag = self.occupy(Slot { pending, then_flush, ..Slot::of(chain) });
                 self.submit_ranges(queue, tag, request == Request::Discard);
             }
         }
+    }
+
+    /// What requests are judged by, of a driver that accepted `features`.
+    fn limits(&self, features: u64) -> Limits {
+        let Shared { image, capacity, segments, .. } = &*self.shared;
+        let has = |number| features & bit(number) != 0;
+        Limits {
+            capacity: capacity.load(Ordering::Relaxed),
+            read_only: image.is_read_only(),
+            discard: has(v::VIRTIO_BLK_F_DISCARD),
+            write_zeroes: has(v::VIRTIO_BLK_F_WRITE_ZEROES),
+            zones: match image.zoned() {
+                None => Zones::None,
+                Some(_) if !has(v::VIRTIO_BLK_F_ZONED) => Zones::Unknown,
+                Some(zoned) => {
+                    Zones::HostManaged { max_append: config::max_append(zoned.geometry(), *segments) }
+                }
+            },
+        }
+    }
+
+    fn tell_serial(&self, queue: &mut Queue, chain: Chain) {
+        let room = chain.writable_len() - 1;
+        let len = room.min(SERIAL_LEN);
+        let _ = chain.writer().write_all(&self.shared.serial[..len]);
+        answer(queue, chain, Status::Ok, len);
+    }
+
+    fn tell_zones(&self, queue: &mut Queue, chain: Chain, offset: u64, zones: usize) {
+        let zoned = self.shared.image.zoned().expect("the parser lets it through for a disk with zones");
+        match report::write(zoned, &chain, offset, zones) {
+            Ok(written) => answer(queue, chain, Status::Ok, written),
+            Err(error) => {
+                self.shared.report(&error);
+                refuse(queue, chain, Status::IoErr);
+            }
+        }
+    }
+
+    /// Lists the last `len` bytes that the device reads in `self.buffers`.
+    fn name_data(&mut self, chain: &Chain, len: usize) {
+        self.name_buffers(chain.readable(), chain.readable_len() - len, len);
     }
 
     /// Lists `len` bytes of `segments`, from `skip` on, in `self.buffers`.
@@ -131,22 +175,20 @@ impl BlkQueue {
         }
     }
 
-    /// Puts a chain into a slot for a request of `pending` operations.
-    fn occupy(&mut self, chain: Chain, pending: usize, then_flush: bool) -> Tag {
+    /// Puts a request into a slot.
+    fn occupy(&mut self, request: Slot) -> Tag {
         let tag = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             // No more slots than chains in flight, so than descriptors in a queue.
             (self.slots.len() - 1) as Tag
         });
-        let (written, written_on_error) = (bytes(&chain), written_on_error(&chain));
-        self.slots[tag as usize] =
-            Slot { chain: Some(chain), pending, status: None, written, written_on_error, then_flush };
+        self.slots[tag as usize] = request;
         tag
     }
 
-    fn submit_transfer(&mut self, queue: &mut Queue, tag: Tag, offset: u64, write: bool) {
-        let buffers = self.buffers.as_slice();
-        let op = if write { Op::Write { offset, buffers } } else { Op::Read { offset, buffers } };
+    /// Starts a request without data.
+    fn submit_alone(&mut self, queue: &mut Queue, chain: Chain, op: Op<'_>) {
+        let tag = self.occupy(Slot::of(chain));
         let submitted = self.disk.submit(op, tag);
         self.submitted(queue, tag, submitted);
     }
@@ -169,18 +211,23 @@ impl BlkQueue {
     }
 
     /// One operation of a request is over.
-    fn finish(&mut self, queue: &mut Queue, tag: Tag, result: Outcome) {
+    fn finish(&mut self, queue: &mut Queue, tag: Tag, outcome: Outcome) {
         let slot = &mut self.slots[tag as usize];
         slot.pending -= 1;
-        if let Err(fault) = result {
-            slot.status = Some(Status::IoErr);
-            if let Fault::Host(error) = &fault
-                && !self.giving_up
-            {
-                self.shared.report(error);
+        match outcome {
+            Ok(offset) if mem::take(&mut slot.append) => {
+                slot.written = slot.chain.as_ref().map_or(0, |chain| tell_place(chain, offset));
+            }
+            Ok(_) => {}
+            Err(fault) => {
+                slot.status = Some(status_of(&fault));
+                if let Fault::Host(error) = &fault
+                    && !self.giving_up
+                {
+                    self.shared.report(error);
+                }
             }
         }
-        let slot = &mut self.slots[tag as usize];
         if slot.pending > 0 {
             return;
         }
@@ -191,14 +238,17 @@ impl BlkQueue {
             return self.submitted(queue, tag, submitted);
         }
         let status = slot.status.unwrap_or(Status::Ok);
-        let written = if status == Status::Ok { slot.written } else { slot.written_on_error };
+        let written = slot.written;
         let chain = slot.chain.take().expect("an operation belongs to a request");
         let undone = status != Status::Ok || slot.then_flush;
         self.free.push(tag);
         if self.giving_up && undone {
             return;
         }
-        answer(queue, chain, status, written);
+        match status {
+            Status::Ok => answer(queue, chain, status, written),
+            failed => refuse(queue, chain, failed),
+        }
     }
 
     /// Finishes all that is over; whether there was anything.
@@ -253,6 +303,19 @@ impl QueueHandler for BlkQueue {
 }
 
 impl Shared {
+    /// Tells the host's log that the driver will see a disk that can nothing.
+    pub(super) fn warn_of_zones(&self) {
+        static LIMIT: LogLimit = LogLimit::new();
+        if let Some(dropped) = LIMIT.pass() {
+            tracing::warn!(
+                dropped,
+                "disk image {} has zones, and the driver or the virtual machine monitor does not know them \
+                 (VIRTIO_BLK_F_ZONED): every request fails",
+                self.image.path().display(),
+            );
+        }
+    }
+
     /// Tells the host's log about a fault of the host.
     fn report(&self, error: &io::Error) {
         static LIMIT: LogLimit = LogLimit::new();
@@ -262,22 +325,42 @@ impl Shared {
     }
 }
 
-/// Gives a chain back with its status, in the last byte the device writes.
-fn answer(queue: &mut Queue, chain: Chain, status: Status, written: u32) {
+/// What a driver is told of a request that failed.
+fn status_of(fault: &Fault) -> Status {
+    match fault {
+        Fault::Refused(zoned::Refusal::InvalidCommand) => Status::ZoneInvalidCmd,
+        Fault::Refused(zoned::Refusal::UnalignedWrite) => Status::ZoneUnalignedWp,
+        Fault::Refused(zoned::Refusal::OpenResource) => Status::ZoneOpenResource,
+        Fault::Refused(zoned::Refusal::ActiveResource) => Status::ZoneActiveResource,
+        // The disk waits for zones that are busy, and reads and writes beyond its end are as of any disk.
+        Fault::Host(_) | Fault::Refused(zoned::Refusal::Busy | zoned::Refusal::OutOfRange) => Status::IoErr,
+    }
+}
+
+/// Writes where on the disk an append went to the start of what the device writes, and says how
+/// many bytes that was: the driver may have padding between it and the status.
+fn tell_place(chain: &Chain, offset: u64) -> usize {
+    let mut writer = chain.writer();
+    let _ = writer.write_all(&(offset / u64::from(SECTOR)).to_le_bytes());
+    let padding = (writer.remaining() - 1).min(MAX_PADDING);
+    writer.write_zeroes(padding);
+    writer.written()
+}
+
+/// Gives a chain back with its status, in the last byte the device writes; `written` are the bytes
+/// from the start on, the status not counted.
+fn answer(queue: &mut Queue, chain: Chain, status: Status, written: usize) {
     let last = chain.writable_len() - 1;
     let _ = chain.writer().patch(last, &[status as u8]);
-    queue.push(chain, written);
+    // The status counts if there is nothing unwritten before it (virtio 1.3 §2.7.8.2).
+    let written = if written == last { written + 1 } else { written };
+    // A queue has no chains of 2^32 bytes.
+    queue.push(chain, u32::try_from(written).unwrap_or(u32::MAX));
 }
 
-/// All a device can write to a chain: the queue holds chains below 2^32 bytes.
-fn bytes(chain: &Chain) -> u32 {
-    u32::try_from(chain.writable_len()).unwrap_or(u32::MAX)
-}
-
-/// What a failed request wrote from the start on (virtio 1.3 §2.7.8.2): its status, but only if
-/// there is nothing before it.
-fn written_on_error(chain: &Chain) -> u32 {
-    u32::from(chain.writable_len() == 1)
+/// Gives a chain back for which nothing was done, or not all: data that was not read does not count.
+fn refuse(queue: &mut Queue, chain: Chain, status: Status) {
+    answer(queue, chain, status, 0);
 }
 
 #[cfg(test)]

@@ -1,7 +1,12 @@
 //! What a driver asks of a disk, parsed once into owned values (virtio 1.3 §5.2.6).
 
+mod zoned;
+
+use parador_block::ZoneAction;
 use parador_virtio::{Chain, Reader};
 use virtio_bindings::virtio_blk as v;
+
+pub use self::zoned::{DESCRIPTOR_LEN, REPORT_HEADER_LEN, Zones};
 
 /// Length of a serial number in bytes (`VIRTIO_BLK_T_GET_ID`).
 pub const SERIAL_LEN: usize = 20;
@@ -37,6 +42,14 @@ pub enum Status {
     IoErr = v::VIRTIO_BLK_S_IOERR as u8,
     /// Not something this disk does.
     Unsupp = v::VIRTIO_BLK_S_UNSUPP as u8,
+    /// The zone's kind or condition does not allow it, or it is in no zone, or in several.
+    ZoneInvalidCmd = v::VIRTIO_BLK_S_ZONE_INVALID_CMD as u8,
+    /// Not at the write pointer, or not whole blocks.
+    ZoneUnalignedWp = v::VIRTIO_BLK_S_ZONE_UNALIGNED_WP as u8,
+    /// Too many zones are open.
+    ZoneOpenResource = v::VIRTIO_BLK_S_ZONE_OPEN_RESOURCE as u8,
+    /// Too many zones are open or partly written.
+    ZoneActiveResource = v::VIRTIO_BLK_S_ZONE_ACTIVE_RESOURCE as u8,
 }
 
 /// A valid request. Offsets and lengths are in bytes and inside the disk.
@@ -64,6 +77,28 @@ pub enum Request {
     Discard,
     /// Fill the ranges with zeroes.
     WriteZeroes,
+    /// Store the `len` bytes after the header at the write pointer of the zone that starts at `zone`,
+    /// and write where that was to the first 8 bytes of the writable part.
+    Append {
+        /// Where on the disk; not always where a zone starts.
+        zone: u64,
+        /// A multiple of 512.
+        len: usize,
+    },
+    /// Change the condition of the zone that starts at `zone`.
+    Zone {
+        /// How.
+        action: ZoneAction,
+        /// Where on the disk; not always where a zone starts.
+        zone: u64,
+    },
+    /// Write what is known of the zones from the one at `offset` on to the writable part.
+    Report {
+        /// Where on the disk, anywhere in the zone.
+        offset: u64,
+        /// How many zones there is room for.
+        zones: usize,
+    },
 }
 
 /// A range of a discard or write-zeroes request, in bytes.
@@ -97,6 +132,8 @@ pub struct Limits {
     pub discard: bool,
     /// Whether the driver accepted write-zeroes.
     pub write_zeroes: bool,
+    /// What zones are to the disk and the driver.
+    pub zones: Zones,
 }
 
 /// Takes a chain apart, however its descriptors are cut: the header is the first 16 bytes of what
@@ -114,6 +151,8 @@ pub fn parse(chain: &Chain, limits: &Limits, ranges: &mut Vec<Range>) -> Result<
     reader.read_exact(&mut header).ok_or(IO_ERR)?;
     let (kind, sector) = (le32(&header[..4]), le64(&header[8..]));
     match kind {
+        v::VIRTIO_BLK_T_GET_ID => Ok(Request::SerialNumber),
+        _ if limits.zones == Zones::Unknown => Err(UNSUPP),
         v::VIRTIO_BLK_T_IN => {
             let offset = limits.offset(sector, room as u64).ok_or(IO_ERR)?;
             Ok(Request::Read { offset, len: room })
@@ -125,7 +164,6 @@ pub fn parse(chain: &Chain, limits: &Limits, ranges: &mut Vec<Range>) -> Result<
             Ok(Request::Write { offset, len })
         }
         v::VIRTIO_BLK_T_FLUSH => Ok(Request::Flush),
-        v::VIRTIO_BLK_T_GET_ID => Ok(Request::SerialNumber),
         v::VIRTIO_BLK_T_DISCARD | v::VIRTIO_BLK_T_WRITE_ZEROES if limits.read_only => Err(IO_ERR),
         v::VIRTIO_BLK_T_DISCARD if limits.discard => {
             // "The device MUST set the status to UNSUPP for discard commands if the unmap flag is set."
@@ -137,7 +175,7 @@ pub fn parse(chain: &Chain, limits: &Limits, ranges: &mut Vec<Range>) -> Result<
             limits.ranges(&mut reader, MAX_WRITE_ZEROES_SECTORS, flags, ranges)?;
             Ok(Request::WriteZeroes)
         }
-        _ => Err(UNSUPP),
+        _ => zoned::parse(kind, sector, &reader, room, limits),
     }
 }
 

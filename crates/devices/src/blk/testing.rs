@@ -1,11 +1,14 @@
 //! Requests no honest driver makes, against a disk that checks what reaches it.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
+use parador_block::zoned::image::Metadata;
+use parador_block::zoned::{Geometry, Refusal};
 use parador_block::{Aio, Buffer, Disk, Image, Op, Outcome, RawOptions, Submitted, Tag};
 use parador_virtio::testing::hostile::{HostileRing, Source};
 use parador_virtio::testing::{Driver, turn};
@@ -18,13 +21,19 @@ use super::request::{MAX_DISCARD_SECTORS, MAX_RANGES};
 use super::{BlkOptions, Shared, config};
 
 /// Size of the disk that is asked, in bytes.
-const SIZE: u64 = 64 << 10;
+const SIZE: u64 = 256 << 10;
+/// Size of a zone, if it has some, in bytes.
+const ZONE: u64 = 64 << 10;
+/// The most bytes of an append.
+const MAX_APPEND: u64 = 4096;
 
 /// A disk that keeps no data and no promise about time. Nothing may reach it that it has to refuse.
 struct Checking {
+    zoned: bool,
     /// Whether the next requests are over at once, bit by bit.
     at_once: u64,
-    in_flight: VecDeque<Tag>,
+    /// What was asked, and how it will end.
+    in_flight: VecDeque<(Tag, Outcome)>,
 }
 
 impl Disk for Checking {
@@ -38,20 +47,30 @@ impl Disk for Checking {
                 assert!(len <= u64::from(MAX_DISCARD_SECTORS) * 512);
                 (offset, len)
             }
-            // The disk has no zones: this is outside.
-            Op::Append { .. } | Op::Zone { .. } => (SIZE, 1),
+            Op::Append { zone, buffers } => {
+                let len = buffers.iter().map(Buffer::len).sum::<usize>() as u64;
+                assert!(self.zoned && zone < SIZE && len <= MAX_APPEND, "an append that may be: {op:?}");
+                (zone, len.min(SIZE - zone))
+            }
+            Op::Zone { zone, .. } => {
+                assert!(self.zoned && zone < SIZE, "a zone that may be: {op:?}");
+                (zone, 0)
+            }
         };
         assert!(offset.is_multiple_of(512) && len.is_multiple_of(512), "whole sectors: {op:?}");
         assert!(offset.checked_add(len).is_some_and(|end| end <= SIZE), "inside the disk: {op:?}");
         self.at_once = self.at_once.rotate_left(1);
-        match self.at_once & 3 {
-            0 => Submitted::Done(Ok(0)),
-            1 => Submitted::Done(Err(io::ErrorKind::Other.into())),
-            _ => {
-                self.in_flight.push_back(tag);
-                Submitted::InFlight
-            }
+        let outcome = match self.at_once >> 2 & 7 {
+            0 => Err(io::ErrorKind::Other.into()),
+            1 if self.zoned => Err(Refusal::OpenResource.into()),
+            2 if self.zoned => Err(Refusal::InvalidCommand.into()),
+            _ => Ok(offset),
+        };
+        if self.at_once & 1 == 0 {
+            return Submitted::Done(outcome);
         }
+        self.in_flight.push_back((tag, outcome));
+        Submitted::InFlight
     }
 
     fn kick(&mut self) {}
@@ -61,7 +80,7 @@ impl Disk for Checking {
         if self.at_once & 1 == 0 {
             return None;
         }
-        self.in_flight.pop_back().map(|tag| (tag, Ok(0)))
+        self.in_flight.pop_back()
     }
 
     fn wait(&mut self) {
@@ -86,7 +105,8 @@ pub fn exercise_requests(bytes: &[u8]) {
     let mut source = Source::new(bytes);
     let features = device_features(&mut source);
     let shared = Arc::new(shared(&mut source));
-    let disk = Checking { at_once: source.u64(), in_flight: VecDeque::new() };
+    let zoned = shared.image.zoned().is_some();
+    let disk = Checking { zoned, at_once: source.u64(), in_flight: VecDeque::new() };
     let mut handler = BlkQueue::new(Box::new(disk), shared, 16);
     if source.below(2) == 0 {
         sound_chains(&mut handler, features, source);
@@ -152,16 +172,17 @@ fn rings(handler: &mut BlkQueue, features: u64, mut source: Source<'_>) {
 fn check_used(driver: &mut Driver) {
     while let Some(used) = driver.take_used() {
         let Some(&status) = used.data.last() else { continue };
-        assert!(status <= 2, "status {status}");
+        assert!(matches!(status, 0..=3 | 5), "status {status}");
         assert!(status == 0 || used.written <= 1, "a failed request claims no data");
     }
 }
 
 /// A header, most of the time a possible one, and some data.
 fn request(source: &mut Source<'_>) -> Vec<u8> {
-    let kind = if source.below(16) == 0 { source.u32() } else { source.choose(&[0, 1, 4, 8, 11, 13, 0, 1]) };
+    let kinds = [0, 1, 4, 8, 11, 13, 0, 1, 15, 16, 18, 20, 22, 24, 26, 15];
+    let kind = if source.below(16) == 0 { source.u32() } else { source.choose(&kinds) };
     let sectors = SIZE / 512;
-    let sector = source.choose(&[0, 1, sectors - 1, sectors, u64::MAX, u64::MAX / 512, 1 << 55, 8]);
+    let sector = source.choose(&[0, 1, sectors - 1, sectors, u64::MAX, u64::MAX / 512, 1 << 55, ZONE / 512]);
     let mut request = [kind.to_le_bytes(), source.array()].concat();
     request.extend(sector.to_le_bytes());
     if source.below(16) == 0 {
@@ -188,29 +209,50 @@ fn device_features(source: &mut Source<'_>) -> u64 {
         v::VIRTIO_BLK_F_CONFIG_WCE,
         v::VIRTIO_BLK_F_DISCARD,
         v::VIRTIO_BLK_F_WRITE_ZEROES,
+        v::VIRTIO_BLK_F_ZONED,
     ];
     let chosen = source.u8();
     let bits = all.iter().enumerate().filter(|(index, _)| chosen & 1 << index == 0);
     bits.map(|(_, &feature)| config::bit(feature)).sum()
 }
 
-/// A disk of [`SIZE`] bytes, sometimes a read-only one.
+/// A disk of [`SIZE`] bytes, sometimes a read-only one, sometimes one with zones.
 fn shared(source: &mut Source<'_>) -> Shared {
-    static IMAGES: OnceLock<[Image; 2]> = OnceLock::new();
-    let [writable, read_only] = IMAGES.get_or_init(|| {
-        [false, true].map(|read_only| {
-            let path = std::env::temp_dir().join(format!("parador-blk-{}-{read_only}", std::process::id()));
-            let file = std::fs::File::create_new(&path).expect("a temporary file can be made");
-            file.set_len(SIZE).expect("a sparse file takes no space");
-            let image = Image::open(&RawOptions { read_only, ..RawOptions::new(&path) });
-            std::fs::remove_file(&path).expect("it was just made");
-            image.expect("it is an image")
-        })
+    static IMAGES: OnceLock<[Image; 3]> = OnceLock::new();
+    let images = IMAGES.get_or_init(|| {
+        let plain = image("plain", |_| SIZE, Image::open);
+        let read_only = image(
+            "read-only",
+            |_| SIZE,
+            |options| Image::open(&RawOptions { read_only: true, ..options.clone() }),
+        );
+        let zones = Geometry { conventional: 1, max_append: MAX_APPEND, ..Geometry::new(SIZE, ZONE) };
+        let zoned = image(
+            "zoned",
+            |file| Metadata::create(file, zones, [1; 16]).expect("the host has room for it"),
+            Image::open_zoned,
+        );
+        [plain, read_only, zoned]
     });
-    let image = if source.below(4) == 0 { read_only } else { writable };
+    let image = &images[source.below(images.len())];
     let shared = Shared::new(&BlkOptions::new(image.clone())).expect("the defaults suit it");
     shared.writeback.store(source.below(2) == 0, Ordering::Relaxed);
     shared
+}
+
+/// An image in a file that is gone already; `make` says how long it is.
+fn image(
+    name: &str,
+    make: impl Fn(&File) -> u64,
+    open: impl Fn(&RawOptions) -> Result<Image, parador_block::Error>,
+) -> Image {
+    let path = std::env::temp_dir().join(format!("parador-blk-{}-{name}", std::process::id()));
+    let created = File::options().read(true).write(true).create_new(true).open(&path);
+    let file = created.expect("a temporary file can be made");
+    file.set_len(make(&file)).expect("a sparse file takes no space");
+    let image = open(&RawOptions::new(&path));
+    std::fs::remove_file(&path).expect("it was just made");
+    image.expect("it is an image")
 }
 
 #[cfg(test)]

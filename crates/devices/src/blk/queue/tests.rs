@@ -3,13 +3,15 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
 
-use parador_block::{Aio, Image, RawOptions};
+use parador_block::{Aio, Image, RawOptions, ZoneAction};
 use parador_virtio::testing::{Driver, UNTOUCHED, turn};
-use parador_virtio::{GuestAddress, QueueState, VirtioDevice, ids};
+use parador_virtio::{GuestAddress, QueueState, ids};
 use vm_memory::Bytes;
 
 use super::*;
-use crate::blk::{Blk, BlkOptions};
+use crate::blk::BlkOptions;
+
+mod zoned;
 
 const FLUSH: u64 = bit(v::VIRTIO_BLK_F_FLUSH);
 const CONFIG_WCE: u64 = bit(v::VIRTIO_BLK_F_CONFIG_WCE);
@@ -22,7 +24,8 @@ enum Asked {
     Flush,
     Discard(u64),
     WriteZeroes(u64),
-    Zone(u64),
+    Append(u64, usize),
+    Zone(ZoneAction, u64),
 }
 
 /// What the disk was asked, and what it will say.
@@ -62,7 +65,8 @@ impl Disk for Scripted {
             Op::Flush => Asked::Flush,
             Op::Discard { offset, .. } => Asked::Discard(offset),
             Op::WriteZeroes { offset, .. } => Asked::WriteZeroes(offset),
-            Op::Append { zone, .. } | Op::Zone { zone, .. } => Asked::Zone(zone),
+            Op::Append { zone, buffers } => Asked::Append(zone, buffers.iter().map(Buffer::len).sum()),
+            Op::Zone { action, zone } => Asked::Zone(action, zone),
         };
         let mut script = self.lock();
         script.asked.push((asked, tag));
@@ -109,20 +113,23 @@ struct Fixture {
     handler: BlkQueue,
     driver: Driver,
     queue: Queue,
-    blk: Blk,
+    shared: Arc<Shared>,
 }
 
 impl Fixture {
     fn new(features: u64) -> Self {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(1 << 20).unwrap();
-        let image = Image::open(&RawOptions::new(file.path())).unwrap();
-        let blk = Blk::new(BlkOptions::new(image)).unwrap();
+        Self::of(&Image::open(&RawOptions::new(file.path())).unwrap(), features)
+    }
+
+    fn of(image: &Image, features: u64) -> Self {
+        let shared = Arc::new(Shared::new(&BlkOptions::new(image.clone())).unwrap());
         let script = Scripted::default();
-        let handler = BlkQueue::new(Box::new(script.clone()), Arc::clone(&blk.shared), 16);
+        let handler = BlkQueue::new(Box::new(script.clone()), Arc::clone(&shared), 16);
         let driver = Driver::new(1 << 20, 16, features | ids::VIRTIO_F_VERSION_1);
         let queue = Queue::new(&driver.setup(0, QueueState::default())).unwrap();
-        Self { script, handler, driver, queue, blk }
+        Self { script, handler, driver, queue, shared }
     }
 
     fn add(&mut self, kind: u32, sector: u64, data: &[u8], room: &[usize]) -> u16 {
@@ -175,7 +182,7 @@ fn requests_of_a_turn_are_kicked_together_and_end_in_any_order() {
 fn writethrough_flushes_after_the_write_and_before_the_answer() {
     for (features, byte) in [(0, 1), (CONFIG_WCE, 1), (FLUSH | CONFIG_WCE, 0)] {
         let mut fixture = Fixture::new(features);
-        fixture.blk.write_config(32, &[byte]);
+        fixture.shared.writeback.store(byte != 0, Ordering::Relaxed);
         fixture.add(v::VIRTIO_BLK_T_OUT, 0, &[1; 512], &[1]);
         fixture.turn();
         assert_eq!(fixture.script.asked(), [Asked::Write(0)]);
@@ -194,7 +201,7 @@ fn writeback_leaves_flushing_to_the_driver() {
     for (features, byte) in [(FLUSH, 0), (FLUSH, 1), (FLUSH | CONFIG_WCE, 1)] {
         let mut fixture = Fixture::new(features);
         if features & CONFIG_WCE != 0 {
-            fixture.blk.write_config(32, &[byte]);
+            fixture.shared.writeback.store(byte != 0, Ordering::Relaxed);
         }
         fixture.script.lock().at_once.push_back(Ok(0));
         fixture.add(v::VIRTIO_BLK_T_OUT, 0, &[1; 512], &[1]);
