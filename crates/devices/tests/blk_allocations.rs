@@ -3,6 +3,8 @@
 
 mod counting;
 
+use parador_block::zoned::Geometry;
+use parador_block::zoned::image::Metadata;
 use parador_block::{Aio, Image, RawOptions};
 use parador_devices::blk::{Blk, BlkOptions};
 use parador_virtio::testing::{Driver, Harness, PATIENCE};
@@ -30,6 +32,31 @@ fn round(driver: &mut Driver, round: u64, largest: bool) {
         };
         added.unwrap();
     }
+    finish(driver);
+}
+
+/// As [`round`], to a zone that begins at sector 16384. FLUSH, RESET and FINISH write a journal, on another
+/// thread, which allocates.
+fn zoned_round(driver: &mut Driver) {
+    for index in 0..24u64 {
+        let (kind, data, room): (u8, &[u8], &[usize]) = match index % 6 {
+            0 => (15, &[7; 4096], &[16]),
+            1 => (0, &[], &[4096, 1]),
+            2 => (16, &[], &[64 + 64 * 8, 1]),
+            3 => (15, &[7; 8192], &[8, 1]),
+            4 => (18, &[], &[1]),
+            _ => (20, &[], &[1]),
+        };
+        let mut header = [0; 16];
+        header[0] = kind;
+        header[8..].copy_from_slice(&16384u64.to_le_bytes());
+        let readable: [&[u8]; 2] = [&header, data];
+        driver.add_indirect(&readable[..if data.is_empty() { 1 } else { 2 }], room).unwrap();
+    }
+    finish(driver);
+}
+
+fn finish(driver: &mut Driver) {
     driver.kick();
     while driver.in_flight() > 0 {
         assert_eq!(driver.wait_used(PATIENCE).unwrap().data.last(), Some(&0));
@@ -55,5 +82,19 @@ fn no_request_allocates() {
         let before = counting::allocations();
         std::thread::spawn(|| drop(std::hint::black_box(vec![1]))).join().unwrap();
         assert!(counting::allocations() > before);
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let geometry = Geometry::new(64 << 20, 8 << 20);
+    let len = Metadata::create(file.as_file(), geometry.checked().unwrap(), [1; 16]).unwrap();
+    file.as_file().set_len(len).unwrap();
+    for aio in [Aio::Sync, Aio::Threads, Aio::IoUring] {
+        let options = RawOptions { aio, ..RawOptions::new(file.path()) };
+        let blk = Blk::new(BlkOptions::new(Image::open_zoned(&options).unwrap())).unwrap();
+        let mut disk = Harness::new(blk);
+        let driver = disk.driver(0);
+        (0..10).for_each(|_| zoned_round(driver));
+        let before = counting::allocations();
+        (0..40).for_each(|_| zoned_round(driver));
+        assert_eq!(counting::allocations() - before, 0, "zones, {aio:?}");
     }
 }

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parador_block::zoned::Geometry;
+use parador_block::zoned::image::Metadata;
 use parador_block::{Image, RawOptions};
 use parador_devices::balloon::{Balloon, BalloonOptions};
 use parador_devices::blk::{Blk, BlkOptions};
@@ -123,4 +125,21 @@ fn disk() {
     survives(&mut blk);
     let header = [0; 16];
     assert_eq!(Harness::new(blk).request(0, &[&header], &[512, 1]).data[512], 0);
+}
+
+#[test]
+fn disk_with_zones() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let geometry =
+        Geometry { conventional: 1, max_open: 2, max_active: 3, ..Geometry::new(1 << 20, 64 << 10) };
+    let len = Metadata::create(file.as_file(), geometry.checked().unwrap(), [1; 16]).unwrap();
+    file.as_file().set_len(len).unwrap();
+    let image = Image::open_zoned(&RawOptions::new(file.path())).unwrap();
+    let mut blk = Blk::new(BlkOptions { queues: 2, ..BlkOptions::new(image) }).unwrap();
+    survives(&mut blk);
+    // Zones are as the driver left them, and none is in anybody's hands.
+    let mut harness = Harness::new(blk);
+    let mut reset_all = [0; 16];
+    reset_all[0] = 26;
+    assert_eq!(harness.request(0, &[&reset_all], &[1]).data, [0]);
 }
