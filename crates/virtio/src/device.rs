@@ -121,7 +121,8 @@ pub struct Identity {
     /// Feature bits of the device itself (0-23 and 50 up). Ring and transport bits are added by whoever drives it.
     pub features: u64,
     /// Among `features`, those without which the device cannot work: a driver that leaves one out
-    /// does not get FEATURES_OK (virtio 1.3 §3.1.1).
+    /// does not get FEATURES_OK (virtio 1.3 §3.1.1). Over vhost-user it may start queues nevertheless;
+    /// the device answers requests then, if only to say that it cannot.
     pub required: u64,
     /// The largest size of each queue, in descriptors: powers of two up to 32768.
     pub queue_sizes: Box<[u16]>,

@@ -56,6 +56,9 @@ pub(super) const NET_PAIRS: usize = 8;
 const BLK_F_MQ: u64 = 1 << 12;
 const BLK_F_SECURE_ERASE: u64 = 1 << 16;
 const BLK_F_ZONED: u64 = 1 << 17;
+/// Where a disk says what kind of zones it has, and the kind that is not written anywhere (§5.2.4).
+const BLK_ZONED_MODEL: usize = 92;
+const BLK_Z_HM: u8 = 1;
 
 /// Where a file system has its name, and the bytes of that (§5.11.4).
 pub(super) const FS_TAG: usize = 0;
@@ -63,6 +66,14 @@ pub(super) const FS_TAG_LEN: usize = 36;
 const FS_F_NOTIFICATION: u64 = 1 << 0;
 
 const SOUND_F_CTLS: u64 = 1 << 0;
+
+/// Features without which a driver must not have a device of type `kind`, with this configuration
+/// space. There is no way to ask a back-end for them.
+pub(super) fn required(kind: u32, features: u64, config: &[u8]) -> u64 {
+    // §5.2.5.2: a disk whose zones are host-managed.
+    let managed = kind == ids::VIRTIO_ID_BLOCK && config.get(BLK_ZONED_MODEL) == Some(&BLK_Z_HM);
+    if managed { features & BLK_F_ZONED } else { 0 }
+}
 
 impl Kind {
     /// What is known of type `kind`.

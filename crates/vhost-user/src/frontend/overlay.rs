@@ -4,7 +4,7 @@ use parador_virtio::{Identity, RING_FEATURES, ids::VIRTIO_F_VERSION_1};
 
 use super::kinds::{
     FS_TAG, FS_TAG_LEN, Kind, NET_CONTROLS, NET_F_CTRL_VQ, NET_F_MAC, NET_F_MQ, NET_FILTERS, NET_MAC,
-    NET_PAIRS, Queues,
+    NET_PAIRS, Queues, required,
 };
 use super::link::Link;
 use super::negotiate::Offer;
@@ -106,7 +106,7 @@ pub(super) fn find(options: &RemoteOptions, link: &Link, offer: Offer) -> Result
     let identity = Identity {
         kind: options.kind,
         features: features | overlay.features,
-        required: 0,
+        required: required(options.kind, features, &config),
         queue_sizes,
         config_len,
         ring_features: link.offered & RING_FEATURES,

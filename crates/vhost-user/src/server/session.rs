@@ -27,6 +27,8 @@ use crate::wait::borrow;
 /// Protocol features that some front-ends accept without having been offered them: in-band
 /// notifications, which they do not use, and addresses that are the guest's, which need nothing.
 const TOLERATED: F = F(F::INBAND_NOTIFICATIONS.0 | F::GPA_ADDRESSES.0);
+/// Of the status: device and driver agree on the features (virtio 1.3 §2.1).
+const FEATURES_OK: u64 = 8;
 /// The largest ring there is.
 const MAX_RING: u16 = 32768;
 
@@ -388,7 +390,9 @@ impl<'a> Session<'a> {
             self.kept = wanted.then(|| self.rings.device.save().ok()).flatten();
             self.rings.reset(false);
         }
-        self.status = status;
+        let required = self.rings.device.identity().required;
+        let agreed = self.rings.shared.features & required == required;
+        self.status = if agreed { status } else { status & !FEATURES_OK };
     }
 
     /// Bits 0-7 of the reply are an error, bit 8 says that there is no descriptor of ours: never.

@@ -364,3 +364,20 @@ fn descriptors_are_not_leaked() {
     assert!(open() < before + 20, "{before} {}", open());
     drop(File::open("/dev/null").unwrap());
 }
+
+/// The guest's driver has to know host-managed zones, and may know others (virtio 1.3 §5.2.5.2).
+#[test]
+fn a_disk_with_zones_is_for_drivers_that_know_them() {
+    const ZONED: u64 = 1 << 17;
+    for (model, features, required) in [(1, ZONED, ZONED), (2, ZONED, 0), (0, ZONED, 0), (1, 0, 0)] {
+        let mut config = vec![0; 96];
+        config[92] = model;
+        let fake = Fake::new(Offer { features: everything().features | features, config, ..everything() });
+        let options =
+            RemoteOptions { kind: VIRTIO_ID_BLOCK, queue_sizes: None, config_len: 0, ..fake.options() };
+        let remote = Remote::connect(options).unwrap();
+        let identity = remote.identity();
+        assert_eq!(identity.required, required, "model {model}");
+        assert_eq!(identity.config_len, if features == 0 { 60 } else { 96 });
+    }
+}

@@ -92,3 +92,21 @@ fn the_status_is_kept_and_zero_resets() {
     front.enable(0, true);
     echo(&mut driver, b"after");
 }
+
+/// Front-ends that do not know STATUS cannot be kept from starting rings: those have to run, so that
+/// the device can say what it thinks of it.
+#[test]
+fn a_driver_that_leaves_out_what_is_needed_does_not_get_features_ok_and_gets_answers() {
+    let mut device = Echo::new();
+    device.identity.required = device.identity.features;
+    let front = Front::new(device);
+    let (with, without) = (FEATURES | 1 << 5, FEATURES & !(1 << 5));
+    for (features, status) in [(without, 3), (with, 0xb), (without, 3)] {
+        front.tell(&R::SetFeatures(features));
+        front.tell(&R::SetStatus(0xb));
+        assert_eq!(front.number(&R::GetStatus), status);
+    }
+    front.tell(&R::SetStatus(0));
+    front.tell(&R::SetFeatures(without));
+    echo(&mut front.start(0), b"an answer");
+}
