@@ -33,6 +33,12 @@ impl Buffer {
         Self(iovec)
     }
 
+    /// Memory of a test, which it does not touch while a request has it.
+    #[cfg(test)]
+    pub(crate) fn of(memory: &mut [u8]) -> Self {
+        Self(libc::iovec { iov_base: memory.as_mut_ptr().cast(), iov_len: memory.len() })
+    }
+
     /// Length in bytes.
     #[must_use]
     pub fn len(&self) -> usize {

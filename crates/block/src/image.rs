@@ -256,6 +256,11 @@ impl Image {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn zones(&self) -> Option<&Arc<ZonedFile>> {
+        self.zoned.as_ref()
+    }
+
     /// Its zones, if it has any.
     #[must_use]
     pub fn zoned(&self) -> Option<&dyn Zoned> {

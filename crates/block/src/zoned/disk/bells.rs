@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::{Outcome, Tag, sys};
@@ -23,6 +23,8 @@ pub(super) struct Mailbox {
     waits: AtomicBool,
     /// Whether to try those again.
     news: AtomicBool,
+    /// How often the queue has given up all that it asked for; changes under the desk's lock.
+    pub(super) given_up: AtomicU32,
 }
 
 impl Mailbox {
@@ -33,6 +35,7 @@ impl Mailbox {
             wake: sys::eventfd()?,
             waits: AtomicBool::new(false),
             news: AtomicBool::new(false),
+            given_up: AtomicU32::new(0),
         })
     }
 

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::mem;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -24,9 +25,11 @@ pub(super) enum Work {
 
 /// A request, and who hears how it ended.
 pub(super) struct Job {
-    pub(super) work: Work,
-    pub(super) tag: Tag,
-    pub(super) mailbox: Arc<Mailbox>,
+    work: Work,
+    tag: Tag,
+    mailbox: Arc<Mailbox>,
+    /// How often `mailbox` had given everything up when it asked.
+    given_up: u32,
 }
 
 /// Where requests for the clerk lie.
@@ -47,6 +50,15 @@ struct State {
 }
 
 impl Job {
+    pub(super) fn new(work: Work, tag: Tag, mailbox: Arc<Mailbox>) -> Self {
+        let given_up = mailbox.given_up.load(Ordering::Relaxed);
+        Self { work, tag, mailbox, given_up }
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.mailbox.given_up.load(Ordering::Relaxed) != self.given_up
+    }
+
     fn end(self, outcome: Outcome) {
         self.mailbox.post(self.tag, outcome);
     }
@@ -68,15 +80,11 @@ impl Desk {
         Ok(())
     }
 
-    /// Takes back what the clerk has not begun for `mailbox`.
-    pub(super) fn take_back(&self, mailbox: &Arc<Mailbox>, mut each: impl FnMut(Tag)) {
-        self.lock().jobs.retain(|job| {
-            let other = !Arc::ptr_eq(&job.mailbox, mailbox);
-            if !other {
-                each(job.tag);
-            }
-            other
-        });
+    /// Gives up what the clerk has not begun for `mailbox`: it ends there, as all else does.
+    pub(super) fn give_up(&self, mailbox: &Mailbox) {
+        let mut state = self.lock();
+        mailbox.given_up.fetch_add(1, Ordering::Relaxed);
+        give_up(&mut state.jobs);
     }
 
     /// A zone may not be busy any more.
@@ -122,6 +130,7 @@ impl Core {
             let news = self.work(&mut jobs, &mut busy);
             state = self.desk.lock();
             state.news |= news;
+            give_up(&mut busy);
             // Those that found a zone busy were there before what came meanwhile.
             busy.append(&mut state.jobs);
             mem::swap(&mut state.jobs, &mut busy);
@@ -197,6 +206,12 @@ impl Core {
             tracing::warn!("disk image {path}: the space of zone {zone} cannot be given back: {error}");
         }
     }
+}
+
+/// Ends those of `jobs` that were given up.
+fn give_up(jobs: &mut Vec<Job>) {
+    jobs.extract_if(.., |job| job.is_given_up())
+        .for_each(|job| job.end(Err(io::ErrorKind::Interrupted.into())));
 }
 
 /// The same again: an error of the host cannot be cloned.

@@ -4,6 +4,8 @@
 mod bells;
 mod clerk;
 mod queue;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::io;

@@ -209,7 +209,7 @@ impl ZonedDisk {
     }
 
     fn ask_clerk(&mut self, work: Work, tag: Tag) -> Submitted {
-        let job = Job { work, tag, mailbox: Arc::clone(&self.mailbox) };
+        let job = Job::new(work, tag, Arc::clone(&self.mailbox));
         match self.file.core.desk.put(&self.file.core, job) {
             Ok(()) => {
                 self.at_clerk += 1;
@@ -283,19 +283,14 @@ impl Disk for ZonedDisk {
     }
 
     fn cancel(&mut self) {
-        let interrupted = || Err(io::ErrorKind::Interrupted.into());
         self.inner.cancel();
-        let Self { kept, spare, ended, at_clerk, .. } = self;
-        for mut kept in kept.drain(..) {
-            ended.push_back((kept.tag, interrupted()));
+        for mut kept in self.kept.drain(..) {
+            self.ended.push_back((kept.tag, Err(io::ErrorKind::Interrupted.into())));
             tidy(&mut kept.buffers);
-            spare.push(kept.buffers);
+            self.spare.push(kept.buffers);
         }
         self.mailbox.rests();
-        self.file.core.desk.take_back(&self.mailbox, |tag| {
-            *at_clerk -= 1;
-            ended.push_back((tag, interrupted()));
-        });
+        self.file.core.desk.give_up(&self.mailbox);
     }
 
     fn wake(&self) -> Option<BorrowedFd<'_>> {
