@@ -3,11 +3,13 @@
 #![expect(unsafe_code, reason = "limits and filters that make the host fail; memory of requests")]
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+use std::fs::File;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use parador_block::zoned::image::Metadata;
+use parador_block::zoned::image::{Metadata, Store};
 use parador_block::zoned::{Condition, Geometry, Zone};
 use parador_block::{Aio, Buffer, Disk, Fault, Image, Op, Outcome, RawOptions, Submitted, ZoneAction};
 
@@ -188,6 +190,43 @@ fn without_a_journal_data_goes_on_and_nothing_is_called_durable() {
         assert_eq!((it.zone(1).condition, it.zone(2).condition), (Condition::Closed, Condition::Offline));
         it.ask(Op::Flush).unwrap();
     }
+}
+
+/// A file whose host may lose what was written to it.
+struct Flaky(File, AtomicBool);
+
+impl Store for Flaky {
+    fn read(&self, offset: u64, data: &mut [u8]) -> io::Result<()> {
+        Store::read(&self.0, offset, data)
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        Store::write(&self.0, offset, data)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        if self.1.load(Ordering::Relaxed) { Err(io::ErrorKind::Other.into()) } else { self.0.sync() }
+    }
+
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.0.punch(offset, len)
+    }
+}
+
+#[test]
+fn after_the_host_has_lost_data_nothing_is_called_durable() {
+    let store = Arc::new(Flaky(tempfile::tempfile().unwrap(), AtomicBool::new(false)));
+    let geometry = Geometry::new(8 * ZONE, ZONE).checked().unwrap();
+    Metadata::create(&*store, geometry, [3; 16]).unwrap();
+    let image = Metadata::open_store(store.clone()).unwrap();
+    image.zones().complete(image.zones().append(ZONE, BLOCK).unwrap());
+    store.1.store(true, Ordering::Relaxed);
+    image.flush().unwrap_err();
+    store.1.store(false, Ordering::Relaxed);
+    // The kernel would say nothing this time.
+    image.flush().unwrap_err();
+    image.finish(&image.zones().hold(ZONE).unwrap()).unwrap_err();
+    assert_eq!(Metadata::open_store(store).unwrap().zones().zone(1).condition, Condition::Empty);
 }
 
 /// Old data that the host does not take away stays out of sight.

@@ -15,7 +15,7 @@ pub(super) struct Journal {
     recorded: Vec<Record>,
     /// Up to which flush all is durable.
     pub(super) served: u64,
-    /// Whether a write failed: nobody knows what is durable then.
+    /// Whether a write or sync failed: nobody knows what is durable then.
     failed: bool,
 }
 
@@ -46,6 +46,20 @@ impl Journal {
             .collect()
     }
 
+    /// Makes data durable that records are about to follow.
+    pub(super) fn sync(&mut self, store: &dyn Store) -> io::Result<()> {
+        self.check()?;
+        // The host tells once that it has lost something: after that nothing is known.
+        self.failed = true;
+        store.sync()?;
+        self.failed = false;
+        Ok(())
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.failed { Err(io::Error::other("the image could not be made durable before")) } else { Ok(()) }
+    }
+
     /// Makes `records` durable, all of them if it says so.
     pub(super) fn append(
         &mut self,
@@ -53,9 +67,7 @@ impl Journal {
         superblock: &Superblock,
         records: &[Record],
     ) -> io::Result<()> {
-        if self.failed {
-            return Err(io::Error::other("the image's journal could not be written before"));
-        }
+        self.check()?;
         // It stays so if anything below fails.
         self.failed = !records.is_empty();
         for some in records.chunks(RECORDS) {

@@ -136,12 +136,8 @@ impl Metadata {
         let geometry = superblock.geometry;
         // What lies beyond a write pointer is of a write that nobody flushed, or of a reset that was
         // cut short: it must not be seen when the zone is written again, or read there.
-        for &Record { zone, condition, pointer } in &zones {
-            if matches!(condition, Condition::Empty | Condition::Closed) {
-                let start = superblock.layout.data + geometry.start_of(zone) + pointer;
-                let len = geometry.capacity_of(zone) - pointer;
-                store.punch(start, len).map_err(ImageError::writing)?;
-            }
+        for (start, end) in unwritten(&geometry, &zones) {
+            store.punch(superblock.layout.data + start, end - start).map_err(ImageError::writing)?;
         }
         // A pointer that nobody flushed is about to be on record: so is its data.
         store.sync().map_err(ImageError::writing)?;
@@ -175,7 +171,7 @@ impl Metadata {
     /// with it. Flushes that wait for one another share the work.
     ///
     /// # Errors
-    /// What the host says. If it was the journal that could not be written, it and every later one.
+    /// What the host says; it and every later one, as nobody knows what is durable then.
     pub fn flush(&self) -> io::Result<()> {
         let ticket = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
         let mut journal = self.journal();
@@ -185,7 +181,7 @@ impl Metadata {
         let serves = self.asked.load(Ordering::Acquire);
         // Before the data is made durable: a pointer that moves meanwhile is for the next flush.
         let changed = journal.changed(&self.zones);
-        self.store.sync()?;
+        journal.sync(&*self.store)?;
         journal.append(&*self.store, &self.superblock, &changed)?;
         journal.served = serves;
         Ok(())
@@ -228,7 +224,7 @@ impl Metadata {
     pub fn finish(&self, held: &Held<'_>) -> io::Result<()> {
         let record = Record { zone: held.zone(), condition: Condition::Full, pointer: held.written() };
         // From now on nobody cleans up beyond its pointer: what was reset before has to be gone.
-        self.store.sync()?;
+        self.journal().sync(&*self.store)?;
         self.record(&[record], || held.finish())
     }
 
@@ -240,7 +236,7 @@ impl Metadata {
         let mut journal = self.journal();
         self.zones.fail(zone, offline).map_err(|refusal: Refusal| io::Error::other(refusal))?;
         let (condition, pointer) = self.zones.at_rest(zone);
-        self.store.sync()?;
+        journal.sync(&*self.store)?;
         journal.append(&*self.store, &self.superblock, &[Record { zone, condition, pointer }])
     }
 
@@ -269,6 +265,25 @@ impl Metadata {
     }
 }
 
+/// The ranges of the disk behind write pointers, as few as possible: empty zones go with what is
+/// before them.
+fn unwritten(geometry: &Geometry, zones: &[Record]) -> Vec<(u64, u64)> {
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    let mut follows = false;
+    for &Record { zone, condition, pointer } in zones {
+        let start = geometry.start_of(zone);
+        let end = start + geometry.capacity_of(zone);
+        let is_unwritten = matches!(condition, Condition::Empty | Condition::Closed);
+        match ranges.last_mut() {
+            Some(last) if is_unwritten && follows && pointer == 0 => last.1 = end,
+            _ if is_unwritten => ranges.push((start + pointer, end)),
+            _ => {}
+        }
+        follows = is_unwritten;
+    }
+    ranges
+}
+
 /// Zones as a process that was killed left them.
 fn living(geometry: &Geometry, words: &Words) -> Result<Vec<Record>, ImageError> {
     let record = |(zone, word): (u32, &AtomicU64)| {
@@ -279,4 +294,32 @@ fn living(geometry: &Geometry, words: &Words) -> Result<Vec<Record>, ImageError>
     };
     let records: Option<Vec<_>> = (0..).zip(words.iter()).map(record).collect();
     records.ok_or(ImageError::Damaged("the live table says what no zone can be"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_written_is_found_in_few_ranges() {
+        const ZONE: u64 = 64 << 10;
+        let geometry = Geometry { zone_capacity: 48 << 10, ..Geometry::new(8 * ZONE, ZONE) };
+        let geometry = Geometry { conventional: 1, ..geometry };
+        let (closed, empty, full) = (Condition::Closed, Condition::Empty, Condition::Full);
+        let zones = [
+            (Condition::NotWritePointer, 0),
+            (empty, 0),
+            (empty, 0),
+            (closed, 4096),
+            (empty, 0),
+            (full, 8192),
+            (Condition::Offline, 0),
+            (closed, 8192),
+        ];
+        let record = |(zone, (condition, pointer))| Record { zone, condition, pointer };
+        let zones: Vec<Record> = (0..).zip(zones).map(record).collect();
+        let (cut, end) = (48 << 10, |zone| zone * ZONE);
+        let expected = [(end(1), end(2) + cut), (end(3) + 4096, end(4) + cut), (end(7) + 8192, end(7) + cut)];
+        assert_eq!(unwritten(&geometry, &zones), expected);
+    }
 }
