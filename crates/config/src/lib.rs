@@ -53,4 +53,4 @@ pub use dump::Dump;
 pub use origin::Origin;
 pub use parse::Source;
 pub use tree::{Setting, Tree};
-pub use value::{Endpoint, PciAddress, Value};
+pub use value::{Endpoint, PciAddress, Value, size};

@@ -29,6 +29,16 @@ pub enum Value {
     Descriptors(Vec<i32>),
 }
 
+impl Value {
+    /// What `text` means for a key of `kind`.
+    ///
+    /// # Errors
+    /// What it should have been, to follow "it is".
+    pub fn parse(kind: Kind, text: &str) -> Result<Self, String> {
+        parse(kind, text)
+    }
+}
+
 /// Bus, slot and function of a PCI device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PciAddress {
@@ -129,8 +139,9 @@ fn expected_size(min: u64, max: u64, unit: &str) -> String {
     )
 }
 
-/// `bytes` in the largest unit that leaves no rest.
-pub(crate) fn size(bytes: u64) -> String {
+/// `bytes` as a value of a key: in the largest unit that leaves no rest.
+#[must_use]
+pub fn size(bytes: u64) -> String {
     [(40, "T"), (30, "G"), (20, "M"), (10, "K")]
         .iter()
         .find(|(shift, _)| bytes != 0 && bytes.is_multiple_of(1 << shift))

@@ -20,6 +20,8 @@ pub(crate) enum Command {
     Run(Request),
     /// `parador config`, with the words after it.
     Config(Vec<OsString>),
+    /// `parador image`, with the words after it.
+    Image(Vec<OsString>),
     /// A device in a process of its own.
     Device(device::Request),
     /// A machine that the words from number `first` on describe, in bhyve's way.
@@ -101,6 +103,7 @@ pub(crate) fn parse(arguments: &[OsString]) -> Result<Command, String> {
         Some("run") => machine(arguments, true),
         Some("device") => device::parse(arguments, None),
         Some("config") => Ok(Command::Config(arguments[2..].to_vec())),
+        Some("image") => Ok(Command::Image(arguments[2..].to_vec())),
         Some("help") => topic(&arguments[2..]),
         Some("-h" | "--help") => Ok(Command::Help(Topic::Short)),
         Some("-V" | "--version") => Ok(Command::Version),
@@ -116,6 +119,7 @@ fn topic(words: &[OsString]) -> Result<Command, String> {
         ["vmm"] => Ok(Command::Help(Topic::Vmm)),
         ["run"] => Ok(Command::Help(Topic::Run)),
         ["device"] => Ok(Command::Help(Topic::Device)),
+        ["image", ..] => Ok(Command::Image(vec!["--help".into()])),
         ["config" | "keys", rest @ ..] => {
             let first = if words[0] == "keys" { "keys" } else { "--help" };
             Ok(Command::Config(

@@ -8,6 +8,7 @@ Parador runs virtual machines on Linux/KVM.
   parador run FILE [-o KEY=VALUE]...             run a machine at this terminal
   parador vmm -k FILE... [-o KEY=VALUE]... NAME  run a machine under a supervisor
   parador device MODEL -o KEY=VALUE...           be a device of another VMM (vhost-user)
+  parador image create --zoned FILE --size SIZE  make a disk with zones; `parador image --help`
   parador config check FILE                      say what is wrong with a configuration
   parador config convert --to FORMAT FILE        say it in another system's words
   parador config keys [PATTERN]                  what a machine can be asked to be

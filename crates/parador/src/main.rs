@@ -10,6 +10,7 @@ mod device;
 mod find;
 mod handover;
 mod help;
+mod image;
 mod keyboard;
 mod log;
 mod messages;
@@ -35,6 +36,7 @@ fn main() {
         Ok(Command::Help(topic)) => print(&help::text(topic)),
         Ok(Command::Version) => print(concat!("parador ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Config(words)) => config::run(&words),
+        Ok(Command::Image(words)) => process::exit(image::run(&words)),
         Ok(Command::Run(request)) => run::run(&request),
         Ok(Command::Device(request)) => device::run(&request),
         Ok(Command::Bhyve { first }) => process::exit(bhyve::run(&arguments, first)),

@@ -24,7 +24,7 @@ impl Messages {
         let mut diagnostics = diagnostics.clone();
         diagnostics.quote(text_of);
         match self {
-            Self::Text if colour() => eprint!("{diagnostics:#}"),
+            Self::Text if colour(&std::io::stderr()) => eprint!("{diagnostics:#}"),
             Self::Text => eprint!("{diagnostics}"),
             Self::Json => {
                 for (severity, diagnostic) in diagnostics.shown() {
@@ -50,8 +50,9 @@ fn text_of(name: &str) -> Option<String> {
     String::from_utf8(sources::open(OsStr::new(name)).ok()?).ok()
 }
 
-fn colour() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+/// Whether what is written to `stream` is in colour.
+pub(crate) fn colour(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// `diagnostic` for a program. Lines and columns count from 1, columns and lengths are in characters.

@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("translate", &["config"]),
     ("conformance", &["vhost-user"]),
     ("engine", &["machine", "devices", "vhost-user", "virtio", "block", "config"]),
-    ("parador", &["engine", "translate", "config", "conformance"]),
+    ("parador", &["engine", "translate", "block", "config", "conformance"]),
 ];
 
 /// The manifests: `parador-x` among the dependencies of any kind.

@@ -10,7 +10,8 @@ const DISKS: Listed = &["virtio-blk", "nvme"];
 const ORDERED: Listed = &["virtio-blk", "nvme", "ahci", "virtio-scsi", "virtio-net", "e1000", "passthru"];
 
 const SECTORS: Kind<Listed> = Kind::Word(&["512", "512/4096", "4096", "4096/4096"]);
-const NO_ZONES: &str = "zoned disks are not there yet; leave it out for an ordinary disk";
+const BYTES_OF_ZONE: Kind<Listed> = Kind::Size { min: 512, max: 1 << 40 };
+const NO_PASSTHROUGH: &str = "zoned disks are not there yet; leave it out for an ordinary disk";
 const NO_RATE: &str = "rates cannot be limited yet; leave it out";
 
 pub(super) const KEYS: &[Row] = &[
@@ -118,28 +119,23 @@ pub(super) const KEYS: &[Row] = &[
         .libvirt("boot@order"),
     key(
         "device.*.zoned",
-        Kind::Word(&["none", "auto", "host-managed", "host-aware"]),
-        "Whether the disk has zones; `auto` is what the block device has.",
+        Kind::Word(&["none", "host-managed", "passthrough"]),
+        "Whether the disk has zones: those of a zoned image, which `parador image create` makes, or of a block device.",
     )
     .of(BLK)
     .or("none")
-    .only(&["none"], NO_ZONES),
-    key("device.*.zone_size", Kind::Size { min: 4 << 10, max: 16 << 40 }, "Size of each zone.")
-        .of(BLK)
-        .refused(NO_ZONES),
+    .only(&["none"], NO_PASSTHROUGH),
     key(
-        "device.*.zone_capacity",
-        Kind::Size { min: 4 << 10, max: 16 << 40 },
-        "What can be written of each zone.",
+        "device.*.zone_size",
+        Kind::Size { min: 64 << 10, max: 1 << 40 },
+        "Size of each zone. This and the keys that follow are what the image must be; it says itself what it is.",
     )
-    .of(BLK)
-    .refused(NO_ZONES),
-    number("device.*.max_open", 0, 1 << 20, "Zones that can be open at once; 0 is any number.")
-        .of(BLK)
-        .refused(NO_ZONES),
-    number("device.*.max_active", 0, 1 << 20, "Zones that can be active at once; 0 is any number.")
-        .of(BLK)
-        .refused(NO_ZONES),
+    .of(BLK).refused(NO_PASSTHROUGH),
+    key("device.*.zone_capacity", BYTES_OF_ZONE, "What can be written of each zone.").of(BLK).refused(NO_PASSTHROUGH),
+    number("device.*.conventional", 0, 1 << 20, "Zones at the start that are written anywhere.").of(BLK).refused(NO_PASSTHROUGH),
+    number("device.*.max_open", 0, 1 << 20, "Zones that can be open at once; 0 is any number.").of(BLK).refused(NO_PASSTHROUGH),
+    number("device.*.max_active", 0, 1 << 20, "Zones that can be active at once; 0 is any number.").of(BLK).refused(NO_PASSTHROUGH),
+    key("device.*.max_append", BYTES_OF_ZONE, "Bytes of one append at most.").of(BLK).refused(NO_PASSTHROUGH),
     key("device.*.rate.bps", Kind::Size { min: 0, max: 1 << 50 }, "Bytes a second at most; 0 is any number.")
         .of(&["virtio-blk", "virtio-net"])
         .live()

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use parador_config::keys::{self, Key, Support};
 
 use super::man;
-use crate::{device, options};
+use crate::{device, image, options};
 
 /// The shells there are scripts for.
 pub(super) const SHELLS: &[&str] = &["bash", "zsh", "fish"];
@@ -74,7 +74,8 @@ fn candidates(typed: &[&str]) -> BTreeSet<String> {
     let command = match before {
         [] => return starting(current, options::COMMANDS.iter().map(|(word, _)| *word)),
         ["config"] => return starting(current, super::COMMANDS.iter().map(|(word, ..)| *word)),
-        ["config", word, ..] => format!("config {word}"),
+        ["image"] => return starting(current, image::COMMANDS.iter().map(|(word, ..)| *word)),
+        [group @ ("config" | "image"), word, ..] => format!("{group} {word}"),
         [word, ..] => (*word).to_owned(),
     };
     let options: Vec<_> = options::of(&command).collect();
@@ -186,6 +187,8 @@ mod tests {
         assert_eq!(said("config co"), ["completion", "convert"]);
         assert_eq!(said("config convert --to to"), ["toml"]);
         assert_eq!(said("config completion f"), ["fish"]);
+        assert_eq!(said("image re"), ["report", "reset"]);
+        assert_eq!(said("image create --block-size 4"), ["4096"]);
         assert_eq!(said("vmm --mes"), ["--message-format"]);
         assert_eq!(said("vmm --message-format j"), ["json"]);
         assert_eq!(said("vmm --message-format=j"), ["--message-format=json"]);

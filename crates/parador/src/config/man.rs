@@ -24,7 +24,8 @@ pub(super) fn page(name: &str) -> Option<String> {
             Some("VMM OPTIONS") => page.push_str(&list_of_options("vmm")),
             Some("RUN OPTIONS") => page.push_str(&list_of_options("run")),
             Some("DEVICE OPTIONS") => page.push_str(&list_of_options("device")),
-            Some("CONFIG COMMANDS") => page.push_str(&commands()),
+            Some("CONFIG COMMANDS") => page.push_str(&commands("config", super::COMMANDS)),
+            Some("IMAGE COMMANDS") => page.push_str(&commands("image", crate::image::COMMANDS)),
             Some("FORMATS") => page.push_str(&format!(".Cm {} .\n", options::FORMATS.join(" , "))),
             Some("STATUS") => page.push_str(include_str!("status.mdoc")),
             Some("MODELS") => page.push_str(&models()),
@@ -59,17 +60,18 @@ fn list_of(options: &[&Opt]) -> String {
     list + ".El\n"
 }
 
-fn commands() -> String {
+/// The `commands` below one.
+fn commands(group: &str, commands: &[(&str, &str, &str)]) -> String {
     let mut list = ".Bl -tag -width Ds\n".to_owned();
-    for (word, arguments, purpose) in super::COMMANDS {
-        let _ = write!(list, ".It Cm config {word}");
+    for (word, arguments, purpose) in commands {
+        let _ = write!(list, ".It Cm {group} {word}");
         if !arguments.is_empty() {
             let _ = write!(list, " Ar {}", argument(arguments));
         }
         let mut purpose = (*purpose).to_owned();
         purpose[..1].make_ascii_uppercase();
         let _ = writeln!(list, "\n{}", sentence(&(purpose + ".")));
-        let command = format!("config {word}");
+        let command = format!("{group} {word}");
         let options: Vec<_> = options::of(&command).filter(|option| !option.names.contains(&"-h")).collect();
         if !options.is_empty() {
             list.push_str(&list_of(&options));

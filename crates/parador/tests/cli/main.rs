@@ -6,6 +6,7 @@ mod bhyve;
 mod config;
 mod convert;
 mod device;
+mod image;
 mod isolation;
 mod machine;
 mod network;

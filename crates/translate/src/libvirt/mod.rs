@@ -73,7 +73,7 @@ mod tests {
             ("device.e.model", "virtio-rnd"),
             ("device.e.addr", "4:0.0"),
             ("device.f.model", "virtio-blk"),
-            ("device.f.zoned", "auto"),
+            ("device.f.zoned", "host-managed"),
             ("device.f.ro", "perhaps"),
             ("device.f.socket", "/s"),
             ("engine.libvirt.arg.0", "<a"),
