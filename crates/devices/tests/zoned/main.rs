@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod appends;
+mod cases;
 mod commands;
 mod conventional;
+mod lasting;
 mod negotiation;
 mod reads;
 mod reports;
@@ -95,7 +97,7 @@ struct Told {
 struct Disk {
     harness: Harness,
     image: Image,
-    _file: NamedTempFile,
+    file: NamedTempFile,
 }
 
 impl Disk {
@@ -108,16 +110,14 @@ impl Disk {
     }
 
     fn on(aio: Aio) -> Self {
-        let (file, image) = image(geometry(), aio);
-        let harness = Harness::new(Blk::new(BlkOptions::new(image.clone())).unwrap());
-        Self { harness, image, _file: file }
+        open(created(geometry()), aio)
     }
 
     fn with(geometry: Geometry, change: impl FnOnce(&mut BlkOptions)) -> Self {
-        let (file, image) = image(geometry, Aio::IoUring);
+        let (file, image) = image(geometry);
         let mut options = BlkOptions::new(image.clone());
         change(&mut options);
-        Self { harness: Harness::new(Blk::new(options).unwrap()), image, _file: file }
+        Self { harness: Harness::new(Blk::new(options).unwrap()), image, file }
     }
 
     fn request(&mut self, kind: u32, sector: u64, data: &[u8], room: &[usize]) -> Reply {
@@ -212,11 +212,23 @@ impl Disk {
     }
 }
 
-fn image(geometry: Geometry, aio: Aio) -> (NamedTempFile, Image) {
+/// A disk of the image in `file`.
+fn open(file: NamedTempFile, aio: Aio) -> Disk {
+    let image = Image::open_zoned(&RawOptions { aio, ..RawOptions::new(file.path()) }).unwrap();
+    let harness = Harness::new(Blk::new(BlkOptions::new(image.clone())).unwrap());
+    Disk { harness, image, file }
+}
+
+fn created(geometry: Geometry) -> NamedTempFile {
     let file = NamedTempFile::new().unwrap();
     let len = Metadata::create(file.as_file(), geometry.checked().unwrap(), [7; 16]).unwrap();
     file.as_file().set_len(len).unwrap();
-    let image = Image::open_zoned(&RawOptions { aio, ..RawOptions::new(file.path()) }).unwrap();
+    file
+}
+
+fn image(geometry: Geometry) -> (NamedTempFile, Image) {
+    let file = created(geometry);
+    let image = Image::open_zoned(&RawOptions::new(file.path())).unwrap();
     (file, image)
 }
 

@@ -83,7 +83,7 @@ fn an_append_is_never_longer_than_a_request() {
 
 #[test]
 fn the_blocks_of_a_zoned_disk_are_not_to_be_chosen() {
-    let (_file, image) = image(geometry(), Aio::IoUring);
+    let (_file, image) = image(geometry());
     for sizes in [(512, 4096), (4096, 8192), (8192, 8192)] {
         let options = BlkOptions { block_sizes: Some(sizes), ..BlkOptions::new(image.clone()) };
         let error = Blk::new(options).err();
@@ -95,7 +95,7 @@ fn the_blocks_of_a_zoned_disk_are_not_to_be_chosen() {
 #[test]
 fn a_zoned_disk_keeps_the_contract_of_all_devices() {
     for queues in [1, 4] {
-        let (_file, image) = image(geometry(), Aio::IoUring);
+        let (_file, image) = image(geometry());
         check_contract(&mut Blk::new(BlkOptions { queues, ..BlkOptions::new(image) }).unwrap());
     }
 }
@@ -103,7 +103,7 @@ fn a_zoned_disk_keeps_the_contract_of_all_devices() {
 /// Over vhost-user nobody asks the back-end for FEATURES_OK.
 #[test]
 fn a_driver_that_does_not_know_zones_gets_unsupp_for_everything_and_changes_nothing() {
-    let (_file, image) = image(geometry(), Aio::IoUring);
+    let (file, image) = image(geometry());
     let blk = Blk::new(BlkOptions { serial: "zones".into(), ..BlkOptions::new(image.clone()) }).unwrap();
     let features = (blk.identity().features & !F_ZONED) | ids::VIRTIO_F_VERSION_1;
     let mut harness = Harness::with(Box::new(blk), features, Arena::new(1 << 20));
@@ -120,9 +120,8 @@ fn a_driver_that_does_not_know_zones_gets_unsupp_for_everything_and_changes_noth
         assert_eq!((reply.written, reply.data[room - 1]), (0, UNSUPP), "type {kind}");
     }
     assert!(harness.request(0, &[&header(GET_ID, 0)], &[20, 1]).data.starts_with(b"zones\0"));
-    drop(harness);
-    let mut disk =
-        Disk { harness: Harness::new(Blk::new(BlkOptions::new(image.clone())).unwrap()), image, _file };
+    drop((harness, image));
+    let mut disk = open(file, Aio::IoUring);
     assert!(disk.zones()[2..].iter().all(|zone| zone.state == Empty));
 }
 

@@ -200,3 +200,35 @@ fn a_report_is_answered_while_writes_are_in_flight() {
     assert_eq!(used.data[..8], 2u64.to_le_bytes(), "two zones");
     assert_eq!(used.data[72..80], START.to_le_bytes(), "from the first one that was asked for");
 }
+
+#[test]
+fn a_read_only_disk_is_only_read() {
+    let limits = Limits {
+        capacity: 2048,
+        read_only: true,
+        discard: false,
+        write_zeroes: false,
+        zones: Zones::HostManaged { max_append: 1 << 20 },
+    };
+    for (kind, expected) in [
+        (v::VIRTIO_BLK_T_OUT, Some(Status::IoErr)),
+        (v::VIRTIO_BLK_T_ZONE_APPEND, Some(Status::IoErr)),
+        (v::VIRTIO_BLK_T_ZONE_OPEN, Some(Status::IoErr)),
+        (v::VIRTIO_BLK_T_ZONE_CLOSE, Some(Status::IoErr)),
+        (v::VIRTIO_BLK_T_ZONE_FINISH, Some(Status::IoErr)),
+        (v::VIRTIO_BLK_T_ZONE_RESET, Some(Status::IoErr)),
+        (v::VIRTIO_BLK_T_ZONE_RESET_ALL, Some(Status::IoErr)),
+        (v::VIRTIO_BLK_T_IN, None),
+        (v::VIRTIO_BLK_T_ZONE_REPORT, None),
+        (v::VIRTIO_BLK_T_FLUSH, None),
+        (17, Some(Status::Unsupp)),
+    ] {
+        let mut fixture = fixture(FLUSH | ZONED);
+        fixture.add(kind, START, &[1; 512], &[512, 1]);
+        fixture.driver.publish();
+        let chain = fixture.queue.pop().unwrap().unwrap();
+        let refused = request::parse(&chain, &limits, &mut Vec::new()).err();
+        assert_eq!(refused, expected.map(Refusal::Status), "type {kind}");
+        fixture.queue.push(chain, 0);
+    }
+}
