@@ -138,6 +138,13 @@ pub trait Disk: Send {
     /// append and what changes a zone are `Unsupported`.
     fn submit(&mut self, op: Op<'_>, tag: Tag) -> Submitted;
 
+    /// As [`Disk::submit`], for a request that another process took before it ended and may have done:
+    /// in a zone, what was written then is written again where it is. To be called with all of
+    /// these, in their order, before anything that came later.
+    fn resubmit(&mut self, op: Op<'_>, tag: Tag) -> Submitted {
+        self.submit(op, tag)
+    }
+
     /// Starts all that was submitted: as a rule one system call. Some of it may be over when this
     /// returns, without [`Disk::wake`] saying so: reap afterwards.
     fn kick(&mut self);

@@ -278,3 +278,34 @@ fn a_disk_does_what_the_rules_say_and_holds_what_was_written() {
         }
     }
 }
+
+/// Over vhost-user the guest outlives the process: what it did not say is done is asked for again.
+#[test]
+fn what_another_process_wrote_and_did_not_say_so_is_written_again() {
+    let directory = tempfile::tempdir().unwrap();
+    for (engine, aio) in ENGINES.into_iter().enumerate() {
+        let path = directory.path().join(format!("{engine}"));
+        create(&path, geometries()[0]);
+        let options = RawOptions { aio, lock: false, ..RawOptions::new(&path) };
+        let image = Image::open_zoned(&options).unwrap();
+        let mut disk = image.queue(8).unwrap();
+        let mut memory = vec![7; 2 * BLOCK as usize];
+        let buffers = pieces(&mut memory, &mut Random(1));
+        let write = Op::Write { offset: ZONE, buffers: &buffers };
+        ask(&mut *disk, write).unwrap();
+        assert_eq!(ask(&mut *disk, write), Err(Refusal::UnalignedWrite));
+        mem::forget((image, disk));
+        let image = Image::open_zoned(&options).unwrap();
+        let mut disk = image.queue(8).unwrap();
+        let mut over = usize::from(matches!(disk.resubmit(write, 5), Submitted::Done(Ok(0))));
+        while over == 0 {
+            disk.wait();
+            over += std::iter::from_fn(|| disk.reap()).filter(|it| matches!(it, (5, Ok(0)))).count();
+        }
+        assert_eq!(ask(&mut *disk, write), Err(Refusal::UnalignedWrite));
+        let mut found = vec![0; 3 * BLOCK as usize];
+        let buffers = pieces(&mut found, &mut Random(2));
+        ask(&mut *disk, Op::Read { offset: ZONE, buffers: &buffers }).unwrap();
+        assert!(found[..memory.len()] == memory && found[memory.len()..].iter().all(|byte| *byte == 0));
+    }
+}

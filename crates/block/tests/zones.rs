@@ -225,3 +225,34 @@ fn appends_from_many_threads_share_no_place() {
         assert_eq!(zones.in_use(), (0, 0), "all of them are full");
     }
 }
+
+#[test]
+fn a_write_that_was_done_before_is_done_again_in_its_place() {
+    let geometry = Geometry { conventional: 1, ..Geometry::new(4 * ZONE, ZONE) }.checked().unwrap();
+    let zones = Zones::new(geometry);
+    let again = |offset, len| over(&zones, zones.write_again(offset, len));
+    assert_eq!(again(ZONE, 2 * BLOCK), Ok(ZONE), "it was not done");
+    assert_eq!(again(ZONE, 2 * BLOCK), Ok(ZONE));
+    assert_eq!(again(ZONE + BLOCK, BLOCK), Ok(ZONE + BLOCK));
+    assert_eq!(again(ZONE + BLOCK, 2 * BLOCK), Err(Refusal::UnalignedWrite), "not all of it");
+    assert_eq!(again(ZONE + 512, 512), Err(Refusal::UnalignedWrite));
+    assert_eq!(again(ZONE, 2 * ZONE), Err(Refusal::InvalidCommand));
+    assert_eq!(again(4 * ZONE, BLOCK), Err(Refusal::OutOfRange));
+    assert_eq!(again(512, 512), Ok(512), "conventional");
+    assert_eq!(zones.at_rest(1), (Condition::Closed, 2 * BLOCK));
+    // It may have been what filled the zone, or the zone was finished afterwards.
+    assert_eq!(again(2 * ZONE, ZONE), Ok(2 * ZONE));
+    assert_eq!(again(2 * ZONE, ZONE), Ok(2 * ZONE));
+    zones.hold(ZONE).unwrap().finish();
+    assert_eq!(again(ZONE, 2 * BLOCK), Ok(ZONE));
+    assert_eq!(again(ZONE + 2 * BLOCK, BLOCK), Err(Refusal::InvalidCommand), "full");
+    // Such a write is in flight like any other.
+    let write = zones.write_again(ZONE, BLOCK).unwrap();
+    assert_eq!(zones.hold(ZONE).err(), Some(Refusal::Busy));
+    zones.complete(write);
+    let held = zones.hold(ZONE).unwrap();
+    assert_eq!(again(ZONE, BLOCK), Err(Refusal::Busy));
+    drop(held);
+    zones.fail(1, false).unwrap();
+    assert_eq!(again(ZONE, BLOCK), Err(Refusal::InvalidCommand), "read-only");
+}

@@ -22,7 +22,6 @@ pub struct Chain {
     pub(crate) writable_len: u32,
     /// Guest addresses and lengths of what the device writes, if writes are logged.
     pub(crate) logged: Vec<(u64, u32)>,
-    /// Whether another process had taken it before.
     pub(crate) recovered: bool,
 }
 
@@ -52,6 +51,12 @@ impl Chain {
     #[must_use]
     pub fn head(&self) -> u16 {
         self.head
+    }
+
+    /// Whether it had been taken before, by whoever ran the queue until then: its work may be done.
+    #[must_use]
+    pub fn is_recovered(&self) -> bool {
+        self.recovered
     }
 
     /// The part the device reads, in order.

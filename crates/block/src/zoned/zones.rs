@@ -183,6 +183,38 @@ impl Zones {
         self.reserve(zone, len, |word| if word.pointer == at { Ok(()) } else { Err(Refusal::UnalignedWrite) })
     }
 
+    /// As [`Zones::write`], for a write that may have had its place before: where all of it is written
+    /// already, also to a zone that has become full, it gets the same place again.
+    ///
+    /// # Errors
+    /// Those of [`Zones::write`].
+    pub fn write_again(&self, offset: u64, len: u64) -> Result<Write, Refusal> {
+        let zone = self.range(offset, len)?;
+        let lost = |condition| matches!(condition, Condition::ReadOnly | Condition::Offline);
+        self.covered(zone, offset, len, |condition| !lost(condition))?;
+        let whole = (offset | len).is_multiple_of(self.block());
+        if len == 0 || !whole || self.geometry.is_conventional(zone) {
+            return self.write(offset, len);
+        }
+        let end = offset - self.geometry.start_of(zone) + len;
+        let cell = &self.words[zone as usize];
+        let mut seen = cell.load(Ordering::Acquire);
+        loop {
+            let word = Word::unpack(seen);
+            if end > word.pointer || lost(word.condition) {
+                return self.write(offset, len);
+            }
+            if word.held || word.writes == MAX_WRITES {
+                return Err(Refusal::Busy);
+            }
+            let next = Word { writes: word.writes + 1, ..word };
+            match cell.compare_exchange_weak(seen, next.pack(zone), Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Ok(Write { offset, zone: Some(zone) }),
+                Err(changed) => seen = changed,
+            }
+        }
+    }
+
     /// Finds a place for `len` bytes in the zone that starts at `start`.
     ///
     /// # Errors

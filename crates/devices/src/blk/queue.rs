@@ -80,6 +80,7 @@ impl BlkQueue {
             Err(Refusal::Status(status)) => return refuse(queue, chain, status),
         };
         let then_flush = is_writethrough(&self.shared, features);
+        let again = chain.is_recovered();
         match request {
             Request::SerialNumber => self.tell_serial(queue, chain),
             Request::Report { offset, zones } => self.tell_zones(queue, chain, offset, zones),
@@ -92,7 +93,8 @@ impl BlkQueue {
             Request::Write { offset, len } => {
                 self.name_data(&chain, len);
                 let tag = self.occupy(Slot { then_flush, ..Slot::of(chain) });
-                let submitted = self.disk.submit(Op::Write { offset, buffers: &self.buffers }, tag);
+                let op = Op::Write { offset, buffers: &self.buffers };
+                let submitted = if again { self.disk.resubmit(op, tag) } else { self.disk.submit(op, tag) };
                 self.submitted(queue, tag, submitted);
             }
             Request::Append { zone, len } => {

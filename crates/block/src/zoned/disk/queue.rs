@@ -55,16 +55,29 @@ struct Kept {
 /// What may find a zone busy.
 #[derive(Clone, Copy)]
 enum Kind {
-    Write { offset: u64 },
-    Append { zone: u64 },
-    Open { zone: u64 },
-    Close { zone: u64 },
+    Write {
+        offset: u64,
+    },
+    /// A write that may have been done before.
+    Again {
+        offset: u64,
+    },
+    Append {
+        zone: u64,
+    },
+    Open {
+        zone: u64,
+    },
+    Close {
+        zone: u64,
+    },
 }
 
 impl Kind {
     /// An offset in the zone it is about.
     fn place(self) -> u64 {
         let (Self::Write { offset: place }
+        | Self::Again { offset: place }
         | Self::Append { zone: place }
         | Self::Open { zone: place }
         | Self::Close { zone: place }) = self;
@@ -145,6 +158,7 @@ impl ZonedDisk {
         let zones = self.file.core.metadata.zones();
         let placed = match kind {
             Kind::Write { offset } => zones.write(offset, len).map(Some),
+            Kind::Again { offset } => zones.write_again(offset, len).map(Some),
             Kind::Append { zone } => zones.append(zone, len).map(Some),
             Kind::Open { zone } => zones.open(zone).map(|()| None),
             Kind::Close { zone } => zones.close(zone).map(|()| None),
@@ -242,6 +256,13 @@ impl Disk for ZonedDisk {
             Op::Discard { .. } | Op::WriteZeroes { .. } => {
                 Submitted::Done(Err(io::ErrorKind::Unsupported.into()))
             }
+        }
+    }
+
+    fn resubmit(&mut self, op: Op<'_>, tag: Tag) -> Submitted {
+        match op {
+            Op::Write { offset, buffers } => self.attempt_or_keep(Kind::Again { offset }, buffers, tag),
+            other => self.submit(other, tag),
         }
     }
 

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
 
 use parador_block::{Aio, Image, RawOptions, ZoneAction};
-use parador_virtio::testing::{Driver, UNTOUCHED, turn};
-use parador_virtio::{GuestAddress, QueueState, ids};
+use parador_virtio::testing::{Driver, UNTOUCHED, shared_file, turn};
+use parador_virtio::{GuestAddress, InflightRegion, QueueSetup, QueueState, ids};
 use vm_memory::Bytes;
 
 use super::*;
@@ -21,6 +21,7 @@ const WRITE_ZEROES: u64 = bit(v::VIRTIO_BLK_F_WRITE_ZEROES);
 enum Asked {
     Read(u64),
     Write(u64),
+    Again(u64),
     Flush,
     Discard(u64),
     WriteZeroes(u64),
@@ -71,6 +72,16 @@ impl Disk for Scripted {
         let mut script = self.lock();
         script.asked.push((asked, tag));
         script.at_once.pop_front().map_or(Submitted::InFlight, Submitted::Done)
+    }
+
+    fn resubmit(&mut self, op: Op<'_>, tag: Tag) -> Submitted {
+        let submitted = self.submit(op, tag);
+        let mut script = self.lock();
+        let (asked, _) = script.asked.last_mut().unwrap();
+        if let Asked::Write(offset) = *asked {
+            *asked = Asked::Again(offset);
+        }
+        submitted
     }
 
     fn kick(&mut self) {
@@ -302,4 +313,25 @@ fn a_write_through_is_given_up_between_its_write_and_its_flush() {
     fixture.queue.flush();
     assert_eq!(fixture.driver.take_used(), None);
     assert_eq!((fixture.handler.in_flight(), fixture.driver.in_flight()), (0, 1));
+}
+
+#[test]
+fn a_write_that_another_process_may_have_done_is_asked_for_as_such() {
+    let mut fixture = Fixture::new(0);
+    let bytes = InflightRegion::bytes(1, 16);
+    let region = InflightRegion::map(shared_file(bytes), 0, bytes, 1, 16).unwrap();
+    for asked in [Asked::Write(512), Asked::Again(512)] {
+        let resume = fixture.driver.state();
+        let setup = QueueSetup { inflight: region.queue(0), ..fixture.driver.setup(0, resume) };
+        fixture.queue = Queue::new(&setup).unwrap();
+        if asked == Asked::Write(512) {
+            fixture.add(v::VIRTIO_BLK_T_OUT, 1, &[5; 512], &[1]);
+        }
+        fixture.turn();
+        assert_eq!(fixture.script.asked(), [asked]);
+        // The process is gone, and what it was doing with it.
+        fixture.script = Scripted::default();
+        let disk = Box::new(fixture.script.clone());
+        fixture.handler = BlkQueue::new(disk, Arc::clone(&fixture.shared), 16);
+    }
 }
