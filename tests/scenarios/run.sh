@@ -92,10 +92,10 @@ while [ -e "/sys/class/net/$tap" ] && [ $left -gt 0 ]; do sleep 0.2; left=$((lef
 [ $left -gt 0 ] || fail "$tap is left"
 echo "killed: $tap is gone"
 
-sed 's/^disk = .*/disk = [{ path = "disk.img", zoned = "host-managed" }]/' run.toml >zoned.toml
+sed 's/^disk = .*/disk = [{ path = "disk.img", zoned = "passthrough" }]/' run.toml >zoned.toml
 status=0
 "$PARADOR" run zoned.toml </dev/null >zoned.log 2>&1 || status=$?
 cat zoned.log
-same "status of a disk in zones" "$status" 2
+same "status of a disk whose zones are the host's" "$status" 2
 grep -q -e '--> zoned.toml:6:' zoned.log || fail "it does not say where"
-grep -q 'zoned disks are not there yet' zoned.log || fail "it does not say what"
+grep -q 'cannot be passed through yet' zoned.log || fail "it does not say what"

@@ -9,6 +9,7 @@ use parador_virtio::ids;
 use crate::net::{Net, Tap, net};
 use crate::plan::{Check, HostFile};
 use crate::remote::{self, Remote};
+use crate::zones::{Zones, zones};
 
 /// A device, decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +121,8 @@ pub struct Block {
     pub serial: String,
     /// Logical and physical sector size in bytes, if they are not the image's own.
     pub sector_size: Option<(u32, u32)>,
+    /// Its zones, if it has any: the image is a zoned one then.
+    pub zones: Option<Zones>,
 }
 
 /// How a disk's I/O is done.
@@ -284,6 +287,7 @@ fn block(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Option<Block> 
             "512/4096" => (512, 4096),
             _ => (4096, 4096),
         }),
+        zones: zones(check, key),
     })
 }
 

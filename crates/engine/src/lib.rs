@@ -29,6 +29,7 @@ mod net;
 mod open;
 mod plan;
 mod remote;
+mod zones;
 
 pub use alone::Alone;
 pub use device::{Aio, BALLOON_CONFIG, Balloon, Block, DevicePlan, Model, Vsock};
@@ -43,3 +44,4 @@ pub use parador_vhost_user::server::Server;
 pub use parador_virtio::EventFd;
 pub use plan::{Backing, Boot, Domain, HostFile, Memory, Plan, Processors};
 pub use remote::Remote;
+pub use zones::Zones;

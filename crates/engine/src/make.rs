@@ -22,7 +22,7 @@ use crate::device::{self, Model};
 use crate::inherited;
 use crate::launch::{Stdio, about};
 use crate::net::{self, Create, Interface, InterfaceKind};
-use crate::open::image_options;
+use crate::open::{image_hint, image_options};
 use crate::plan::Plan;
 use crate::remote::Remote;
 
@@ -144,15 +144,7 @@ impl Maker<'_> {
     }
 
     fn block(&self, plan: &device::Block) -> Device {
-        let options = image_options(plan);
-        let image = match plan.image.fd {
-            Some(fd) => {
-                let file = inherited::take(self.keys, &self.key("fd"), fd)?;
-                Image::from_file(file.into(), &options)
-            }
-            None => Image::open(&options),
-        };
-        let image = image.map_err(|e| self.blame("path", &e, e.hint()))?;
+        let image = self.image(plan)?;
         let options = BlkOptions {
             serial: plan.serial.clone(),
             queues: plan.queues,
@@ -168,11 +160,33 @@ impl Maker<'_> {
                 BlkError::Serial(_) => "ser",
                 BlkError::Queues(_) => "queues",
                 BlkError::QueueSize(_) => "queue_size",
-                BlkError::BlockSizes { .. } => "sectorsize",
+                BlkError::BlockSizes { .. } | BlkError::ZonedBlockSizes { .. } => "sectorsize",
                 _ => "path",
             };
             self.blame(key, &e, None)
         })?))
+    }
+
+    /// Opens the image of a disk, and holds its zones against those that were asked for.
+    fn image(&self, plan: &device::Block) -> Result<Image, Diagnostic> {
+        let options = image_options(plan);
+        let wrong = |e: parador_block::Error| self.blame("path", &e, image_hint(plan, &e));
+        let file = match plan.image.fd {
+            Some(fd) => inherited::take(self.keys, &self.key("fd"), fd)?.into(),
+            None => Image::open_file(&options).map_err(wrong)?,
+        };
+        let Some(zones) = &plan.zones else { return Image::from_file(file, &options).map_err(wrong) };
+        let image = Image::from_file_zoned(file, &options).map_err(wrong)?;
+        let differ = image.zoned().and_then(|zoned| zones.differ(zoned.geometry()));
+        match differ {
+            None => Ok(image),
+            Some((name, asked, has)) => {
+                let message = format!("`{}` is {asked}, but the image has {has}", self.key(name));
+                let hint =
+                    format!("leave it out, or make another image: `{}`", zones.command(&plan.image.path));
+                Err(self.keys.about(&self.key(name), message).hint(hint))
+            }
+        }
     }
 
     fn net(&self, plan: &net::Net) -> Device {

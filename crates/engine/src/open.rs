@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
-use parador_block::{Image, RawOptions};
+use parador_block::zoned::image::ImageError;
+use parador_block::{Error, Image, RawOptions};
 use parador_config::{Checked, Diagnostic};
 
 use crate::device::{Aio, Block, Model};
@@ -142,5 +143,18 @@ pub(crate) fn image_options(block: &Block) -> RawOptions {
 
 fn open_image(keys: &Checked, fd_key: &str, block: &Block) -> Result<File, Diagnostic> {
     let path_key = format!("{}.path", fd_key.trim_end_matches(".fd"));
-    Image::open_file(&image_options(block)).map_err(|e| about(keys, &path_key, &e, e.hint()))
+    Image::open_file(&image_options(block)).map_err(|e| about(keys, &path_key, &e, image_hint(block, &e)))
+}
+
+/// What to do about an image of `block` that does not open.
+pub(crate) fn image_hint(block: &Block, error: &Error) -> Option<String> {
+    let Some(zones) = &block.zones else { return error.hint() };
+    match error {
+        Error::Missing { path } => Some(format!("make one with `{}`", zones.command(path))),
+        Error::Zoned { source: ImageError::NotAnImage, .. } => Some(
+            "leave `zoned` out for a raw disk; `parador image create --zoned` makes one with zones"
+                .to_owned(),
+        ),
+        _ => error.hint(),
+    }
 }

@@ -59,8 +59,25 @@ const MAX_TYPE: u32 = 0x3f;
 
 /// Decides a disk whose I/O another process does.
 pub(crate) fn disk(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Option<Remote> {
-    const OTHERS: &[&str] =
-        &["path", "fd", "format", "ro", "nocache", "sync", "nodelete", "aio", "ser", "sectorsize"];
+    const OTHERS: &[&str] = &[
+        "path",
+        "fd",
+        "format",
+        "ro",
+        "nocache",
+        "sync",
+        "nodelete",
+        "aio",
+        "ser",
+        "sectorsize",
+        "zoned",
+        "zone_size",
+        "zone_capacity",
+        "conventional",
+        "max_open",
+        "max_active",
+        "max_append",
+    ];
     refuse(check, key, OTHERS);
     let (queues, size) = (given(check.keys, &key("queues")), given_size(check, key));
     let queue_sizes = size.map(|size| vec![size; usize::from(queues.unwrap_or(1))]);

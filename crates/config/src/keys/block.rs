@@ -11,7 +11,7 @@ const ORDERED: Listed = &["virtio-blk", "nvme", "ahci", "virtio-scsi", "virtio-n
 
 const SECTORS: Kind<Listed> = Kind::Word(&["512", "512/4096", "4096", "4096/4096"]);
 const BYTES_OF_ZONE: Kind<Listed> = Kind::Size { min: 512, max: 1 << 40 };
-const NO_PASSTHROUGH: &str = "zoned disks are not there yet; leave it out for an ordinary disk";
+const NO_PASSTHROUGH: &str = "zones of the host's block devices cannot be passed through yet; `host-managed` is those of a zoned image";
 const NO_RATE: &str = "rates cannot be limited yet; leave it out";
 
 pub(super) const KEYS: &[Row] = &[
@@ -124,18 +124,18 @@ pub(super) const KEYS: &[Row] = &[
     )
     .of(BLK)
     .or("none")
-    .only(&["none"], NO_PASSTHROUGH),
+    .only(&["none", "host-managed"], NO_PASSTHROUGH),
     key(
         "device.*.zone_size",
         Kind::Size { min: 64 << 10, max: 1 << 40 },
         "Size of each zone. This and the keys that follow are what the image must be; it says itself what it is.",
     )
-    .of(BLK).refused(NO_PASSTHROUGH),
-    key("device.*.zone_capacity", BYTES_OF_ZONE, "What can be written of each zone.").of(BLK).refused(NO_PASSTHROUGH),
-    number("device.*.conventional", 0, 1 << 20, "Zones at the start that are written anywhere.").of(BLK).refused(NO_PASSTHROUGH),
-    number("device.*.max_open", 0, 1 << 20, "Zones that can be open at once; 0 is any number.").of(BLK).refused(NO_PASSTHROUGH),
-    number("device.*.max_active", 0, 1 << 20, "Zones that can be active at once; 0 is any number.").of(BLK).refused(NO_PASSTHROUGH),
-    key("device.*.max_append", BYTES_OF_ZONE, "Bytes of one append at most.").of(BLK).refused(NO_PASSTHROUGH),
+    .of(BLK),
+    key("device.*.zone_capacity", BYTES_OF_ZONE, "What can be written of each zone.").of(BLK),
+    number("device.*.conventional", 0, 1 << 20, "Zones at the start that are written anywhere.").of(BLK),
+    number("device.*.max_open", 0, 1 << 20, "Zones that can be open at once; 0 is any number.").of(BLK),
+    number("device.*.max_active", 0, 1 << 20, "Zones that can be active at once; 0 is any number.").of(BLK),
+    key("device.*.max_append", BYTES_OF_ZONE, "Bytes of one append at most.").of(BLK),
     key("device.*.rate.bps", Kind::Size { min: 0, max: 1 << 50 }, "Bytes a second at most; 0 is any number.")
         .of(&["virtio-blk", "virtio-net"])
         .live()

@@ -168,7 +168,9 @@ fn device(plan: &Plan, device: &DevicePlan, machine_id: &[u8]) -> String {
                 Aio::Threads => "threads",
                 Aio::Sync => "synchronous",
             };
-            ("virtio-blk", format!("{}, {aio}, {}", block.image.path.display(), count(block.queues, "queue")))
+            let zoned = if block.zones.is_some() { ", zoned" } else { "" };
+            let queues = count(block.queues, "queue");
+            ("virtio-blk", format!("{}{zoned}, {aio}, {queues}", block.image.path.display()))
         }
         Model::Net(net) => {
             let mac: Vec<_> = parador_engine::mac(plan, id, net, machine_id)

@@ -21,7 +21,7 @@ fn disk() -> Place {
 const BLK: &[&str] = &["device", "blk", "-o", "path=d.img", "--socket-path", "s"];
 
 /// Asks the back-end at `path` for its features, as the first thing a front-end does.
-fn features(mut stream: &UnixStream) -> u64 {
+pub(crate) fn features(mut stream: &UnixStream) -> u64 {
     // GET_FEATURES, version 1, no payload.
     stream.write_all(&[1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]).unwrap();
     let mut answer = [0; 20];
@@ -32,7 +32,7 @@ fn features(mut stream: &UnixStream) -> u64 {
 }
 
 /// Connects as soon as somebody listens.
-fn connect(path: &Path) -> UnixStream {
+pub(crate) fn connect(path: &Path) -> UnixStream {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         match UnixStream::connect(path) {

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
+use crate::device::{connect, features};
+use crate::machine::{signal, wait};
 use crate::{Ended, Place};
 
 /// A place with `z.img`: sixteen zones of 1 MiB, two of them conventional, 768 KiB in each of the others.
@@ -146,6 +148,69 @@ fn zones_that_fail_stay_so_and_are_not_reset() {
     said(&place.run(&["image", "reset", "z.img", "2", "5-7"]), "z.img: 4 zones reset\n");
     said(&place.run(&["image", "reset", "z.img", "--all"]), "z.img: 0 zones reset\n");
     said(&place.run(&["image", "check", "z.img"]), "z.img: clean\n");
+}
+
+/// A back-end of `z.img`.
+const BLK: &[&str] = &["device", "blk", "-o", "path=z.img", "-o", "zoned=host-managed", "--socket-path", "s"];
+
+#[test]
+fn an_image_in_use_can_be_looked_at_and_no_more() {
+    let place = zones();
+    let mut child = place.command(BLK).spawn().unwrap();
+    assert_ne!(features(&connect(&place.path("s"))) & 1 << 17, 0, "ZONED");
+    let info = || place.run(&["image", "info", "z.img"]).stdout;
+    assert!(info().starts_with("z.img: a zoned disk of 16M, in use\n"), "{}", info());
+    assert_eq!(letters(&place), "==..............");
+    assert_eq!(place.run(&["image", "report", "z.img"]).stdout.lines().count(), 16);
+    let report: serde_json::Value =
+        serde_json::from_str(&place.run(&["image", "report", "--json", "z.img"]).stdout).unwrap();
+    assert_eq!((&report["in_use"], &report["closed"]), (&true.into(), &false.into()));
+    place.run(&["image", "reset", "z.img", "--all"]).refused(1, "image_reset_in_use");
+    place.run(&["image", "inject", "offline", "3", "z.img"]).refused(1, "image_reset_in_use");
+    place.run(&["image", "create", "z.img", "--size=1M", "--force"]).refused(1, "image_create_in_use");
+    place.run(&["image", "check", "z.img"]).refused(1, "image_check_in_use");
+
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // It waits for the kernel to let go of the file.
+    let check = place.run(&["image", "check", "z.img"]);
+    assert!(check.status == Some(0) && check.stdout.contains("note: nobody closed it"), "{check:?}");
+    let left = "z.img: a zoned disk of 16M, left by a process that was killed\n";
+    assert!(info().starts_with(left), "{}", info());
+    std::fs::remove_file(place.path("s")).unwrap();
+    let mut child = place.command(BLK).spawn().unwrap();
+    features(&connect(&place.path("s")));
+    signal(&child, "TERM");
+    assert_eq!(wait(&mut child), Some(0));
+    said(&place.run(&["image", "check", "z.img"]), "z.img: clean\n");
+}
+
+#[test]
+fn keys_of_zones_are_held_against_the_image() {
+    let place = zones();
+    let with = |keys: &[&str]| {
+        let keys: Vec<_> = keys.iter().flat_map(|key| ["-o", *key]).collect();
+        place.run(&[BLK, &keys].concat())
+    };
+    with(&["zone_size=1M", "max_open=8"]).refused(1, "image_key_differs");
+    with(&["sectorsize=512"]).refused(1, "image_sectorsize");
+    with(&["path=y.img", "zone_size=4M", "max_active=8"]).refused(1, "image_to_make");
+    File::create(place.path("r.img")).unwrap().set_len(1 << 20).unwrap();
+    with(&["path=r.img"]).refused(1, "image_is_raw");
+    with(&["zoned=passthrough"]).refused(2, "image_passthrough");
+    let all = [
+        "zone_size=1M",
+        "zone_capacity=768K",
+        "conventional=2",
+        "max_open=4",
+        "max_active=6",
+        "max_append=768K",
+    ];
+    let keys: Vec<_> = all.iter().flat_map(|key| ["-o", *key]).collect();
+    let mut child = place.command(&[BLK, &keys].concat()).spawn().unwrap();
+    features(&connect(&place.path("s")));
+    signal(&child, "TERM");
+    assert_eq!(wait(&mut child), Some(0));
 }
 
 #[test]
