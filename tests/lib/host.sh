@@ -3,7 +3,7 @@
 set -eu -o pipefail
 
 # How long one guest may run, in seconds: a bound for what is stuck, not a measure of speed.
-LIMIT=${LIMIT:-400}
+LIMIT=${LIMIT:-800}
 
 # fail MESSAGE: ends the scenario.
 fail() {

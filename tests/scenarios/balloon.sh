@@ -26,11 +26,11 @@ while read -r line; do eval "$line"; done
 END
 
 # All of it is the guest's when it starts; half goes into the balloon.
-start inflate memory.size=512M memory.prefault=true \
-    device.b.model=virtio-balloon device.b.size=256M device.b.free_page_reporting=false \
+start inflate memory.size=320M memory.prefault=true \
+    device.b.model=virtio-balloon device.b.size=160M device.b.free_page_reporting=false \
     "boot.kernel=$BZIMAGE" boot.initrd=balloon.initrd "$(cmdline)"
-settles "before it inflates" -ge 512
-settles "inflated" -le 290
+settles "before it inflates" -ge 320
+settles "inflated" -le 200
 await inflate '^ready'
 echo 'echo "alive $((6 * 7))"; exit' >&9
 finish inflate
@@ -38,19 +38,19 @@ finish inflate
 says inflate '^alive 42'
 
 # Nothing is asked for; what is free comes back by itself.
-start report memory.size=512M memory.thp=false device.b.model=virtio-balloon \
+start report memory.size=320M memory.thp=false device.b.model=virtio-balloon \
     "boot.kernel=$BZIMAGE" boot.initrd=balloon.initrd "$(cmdline)"
 await report '^ready'
-echo 'dd if=/dev/zero of=/tmp/file bs=1M count=200 2>/dev/null; echo "filled $((6 * 8))"' >&9
+echo 'dd if=/dev/zero of=/tmp/file bs=1M count=96 2>/dev/null; echo "filled $((6 * 8))"' >&9
 await report '^filled 48'
 full=$(resident)
 echo "filled: $full MiB resident"
-[ "$full" -ge 200 ] || fail "the file is nowhere"
+[ "$full" -ge 96 ] || fail "the file is nowhere"
 echo 'rm /tmp/file; echo "freed $((6 * 9))"' >&9
 await report '^freed 54'
-settles "reported" -le $((full - 150))
+settles "reported" -le $((full - 72))
 # And it is memory again when it is used.
-echo 'dd if=/dev/zero of=/tmp/file bs=1M count=200 2>/dev/null; echo "again $(md5sum </tmp/file)"; exit' >&9
+echo 'dd if=/dev/zero of=/tmp/file bs=1M count=96 2>/dev/null; echo "again $(md5sum </tmp/file)"; exit' >&9
 finish report
 [ "$status" = 0 ] || fail "parador ended with $status"
-says report "^again $(dd if=/dev/zero bs=1M count=200 2>/dev/null | md5sum)"
+says report "^again $(dd if=/dev/zero bs=1M count=96 2>/dev/null | md5sum)"

@@ -1,4 +1,5 @@
-# Debian's own bzImage, and the PVH vmlinux inside it, boot to userspace and power off.
+# Debian's own bzImage, and the PVH vmlinux inside it, boot to userspace and power off. One processor and
+# the memory asked for are there: `cpus`, `reboot` and `memory` have more of them.
 #
 # needs: bzimage vmlinux initramfs
 . "$LAB/lib.sh"
@@ -7,6 +8,11 @@ boot bzimage memory.size=512M <<'END'
 case $(uname -r) in 6.*) ;; *) fail "kernel $(uname -r)" ;; esac
 grep -qw panic=-1 /proc/cmdline || fail "the command line did not arrive"
 uname -a
+same "processors" "$(nproc)" 1
+total=$(awk '/^MemTotal:/ { print int($2 / 1024) }' /proc/meminfo)
+echo "total: $total MiB of 512"
+# What the kernel keeps for itself is less than a tenth.
+[ "$total" -gt 460 ] && [ "$total" -le 512 ] || fail "$total MiB"
 END
 
 # 0xb0 is what Linux calls a loader that came through PVH.

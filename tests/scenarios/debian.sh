@@ -1,10 +1,6 @@
 # Debian with systemd from its own disk: reaches a login with no failed unit, and powers off cleanly.
 #
 # needs: bzimage initramfs rootfs
-# timeout: 1000
-
-# systemd gives a device 90 seconds to show up, which a guest of an emulated machine may need.
-LIMIT=800
 . "$LAB/lib.sh"
 
 with_script debian.initrd <<'END'
@@ -23,6 +19,7 @@ pgrep -t ttyS0 bash >/dev/null && echo "debian: logged in"
 touch /var/lib/was-here && sync
 systemctl poweroff
 END
+# systemd gives a device 90 seconds to show up, which a guest of an emulated machine may need.
 vmm debian memory.size=1G cpus=2 "boot.kernel=$BZIMAGE" boot.initrd=debian.initrd \
     device.root.model=virtio-blk "device.root.path=$ROOTFS" "$(cmdline root=/dev/vda systemd.default_device_timeout_sec=600)"
 [ "$status" = 0 ] || fail "parador ended with $status"

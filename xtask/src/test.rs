@@ -2,8 +2,9 @@
 //! checks that need no running.
 
 use std::process::Command;
+use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::guest::{self, Need};
 use crate::tally::Tally;
@@ -44,8 +45,8 @@ pub fn test() -> Result<u8> {
     if !targets.is_empty() {
         match fuzz::build() {
             Ok(()) => {
-                for target in &targets {
-                    tally.step(target, fuzz::fuzz_quietly(target, FUZZ_SECONDS));
+                for (target, result) in fuzz_all(&targets) {
+                    tally.step(target, result);
                 }
             }
             error => tally.step("building the fuzz targets", error),
@@ -53,6 +54,21 @@ pub fn test() -> Result<u8> {
     }
     print!("{tally}");
     Ok(u8::from(tally.failed > 0))
+}
+
+/// Fuzzes each target for a while, one on each core.
+fn fuzz_all(targets: &[String]) -> Vec<(&String, Result<()>)> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let mut results = Vec::new();
+    for some in targets.chunks(cores) {
+        thread::scope(|scope| {
+            let runs: Vec<_> =
+                some.iter().map(|target| scope.spawn(|| fuzz::fuzz_quietly(target, FUZZ_SECONDS))).collect();
+            let ended = runs.into_iter().map(|run| run.join().unwrap_or_else(|_| bail!("it panicked")));
+            results.extend(some.iter().zip(ended));
+        });
+    }
+    results
 }
 
 /// What is lock-free, in every interleaving of its threads. It is built apart: `--cfg loom` replaces

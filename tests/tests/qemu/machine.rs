@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::qmp::Qmp;
 
 /// How long QEMU may take to listen.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// What QEMU is told where no KVM is wanted; of an option that comes twice, the last counts.
 const BY_TCG: &[&str] = &["-machine", "accel=tcg", "-cpu", "Nehalem"];
 /// A network of its own, where interfaces can be made without being in anyone's way.

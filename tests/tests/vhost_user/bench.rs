@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 /// How long anything may take that a test waits for: a bound for what is stuck.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(600);
 /// How much of each log a failure shows, in bytes.
 const TAIL: usize = 4000;
 

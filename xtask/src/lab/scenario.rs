@@ -57,7 +57,7 @@ pub struct Scenario {
 }
 
 /// A bound for what is stuck. A scenario takes a tenth of it on an idle machine.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(900);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1500);
 const DEFAULT_MEMORY_MIB: u32 = 1536;
 
 /// The folder with all scenarios.
