@@ -1,4 +1,5 @@
-# Debian with systemd from its own disk: reaches a login with no failed unit, and powers off cleanly.
+# Debian with systemd from its own disk: reaches a login with no failed unit, and powers off cleanly when the
+# power button is pressed, which SIGTERM does.
 #
 # needs: bzimage initramfs rootfs
 . "$LAB/lib.sh"
@@ -16,12 +17,20 @@ for _ in $(seq 60); do
     sleep 1
 done
 pgrep -t ttyS0 bash >/dev/null && echo "debian: logged in"
+# Who hears of the button.
+for _ in $(seq 200); do
+    ! journalctl --unit=systemd-logind | grep -q 'Watching system buttons' || break
+    sleep 1
+done
 touch /var/lib/was-here && sync
-systemctl poweroff
+echo "debian: logind is $(systemctl is-active systemd-logind)"
 END
 # systemd gives a device 90 seconds to show up, which a guest of an emulated machine may need.
-vmm debian memory.size=1G cpus=2 "boot.kernel=$BZIMAGE" boot.initrd=debian.initrd \
+start debian memory.size=1G cpus=2 "boot.kernel=$BZIMAGE" boot.initrd=debian.initrd \
     device.root.model=virtio-blk "device.root.path=$ROOTFS" "$(cmdline root=/dev/vda systemd.default_device_timeout_sec=600)"
+await debian 'debian: logind is active'
+kill -TERM "$vmm_pid"
+finish debian
 [ "$status" = 0 ] || fail "parador ended with $status"
 says debian 'debian: init is systemd'
 says debian 'debian: running'
