@@ -35,7 +35,8 @@ const FOLDER: &str = "PARADOR_TEST_BACKEND";
 #[test]
 fn back_end() {
     let Some(folder) = env::var_os(FOLDER).map(PathBuf::from) else { return };
-    let image = Image::open(&RawOptions::new(folder.join("disk"))).unwrap();
+    let open = if folder.join("zoned").exists() { Image::open_zoned } else { Image::open };
+    let image = open(&RawOptions::new(folder.join("disk"))).unwrap();
     let disk = Blk::new(BlkOptions { queues: QUEUES, ..BlkOptions::new(image) }).unwrap();
     let socket = folder.join("socket");
     drop(fs::remove_file(&socket));
@@ -50,16 +51,23 @@ fn spawn(folder: &Path) -> Child {
 }
 
 /// Kills and restarts the back-end, each time after the driver has got on.
-struct Supervisor {
+pub(crate) struct Supervisor {
     folder: PathBuf,
-    completed: Arc<AtomicUsize>,
-    has_ended: Arc<AtomicBool>,
+    kills: usize,
+    pub(crate) completed: Arc<AtomicUsize>,
+    pub(crate) has_ended: Arc<AtomicBool>,
 }
 
 impl Supervisor {
-    fn run(self) -> Child {
+    /// Of a back-end that serves the file `disk` in `folder`, which has zones if there is a file
+    /// `zoned` beside it.
+    pub(crate) fn new(folder: &Path, kills: usize) -> Self {
+        Self { folder: folder.into(), kills, completed: Arc::default(), has_ended: Arc::default() }
+    }
+
+    pub(crate) fn run(self) -> Child {
         let mut child = spawn(&self.folder);
-        for round in 0..KILLS {
+        for round in 0..self.kills {
             // Some way into a batch: a different one each time, and less than it takes to end one.
             let from = self.completed.load(Ordering::SeqCst);
             while self.completed.load(Ordering::SeqCst) < from + 1 + round % 50 {
@@ -162,12 +170,8 @@ fn a_disk_whose_back_end_is_killed_loses_nothing_and_does_nothing_twice() {
     let folder = tempfile::tempdir().unwrap();
     let file = fs::File::create_new(folder.path().join("disk")).unwrap();
     file.set_len(BLOCKS * BLOCK as u64).unwrap();
-    let (completed, has_ended) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
-    let supervisor = Supervisor {
-        folder: folder.path().into(),
-        completed: Arc::clone(&completed),
-        has_ended: Arc::clone(&has_ended),
-    };
+    let supervisor = Supervisor::new(folder.path(), KILLS);
+    let (completed, has_ended) = (Arc::clone(&supervisor.completed), Arc::clone(&supervisor.has_ended));
     let supervisor = thread::spawn(|| supervisor.run());
     let mut remote = Remote::connect(options(VIRTIO_ID_BLOCK, folder.path().join("socket"))).unwrap();
     let identity = remote.identity().clone();

@@ -5,3 +5,4 @@ mod contract;
 mod kill;
 mod net;
 mod served;
+mod zones;
