@@ -256,6 +256,15 @@ impl Image {
         }
     }
 
+    /// Makes all durable and says so in a zoned image, as dropping the last of it does: for a process
+    /// that ends without. Its queues have been stopped.
+    ///
+    /// # Errors
+    /// The host could not: what was written may be lost.
+    pub fn close(&self) -> io::Result<()> {
+        self.zoned.as_ref().map_or(Ok(()), |zoned| zoned.close())
+    }
+
     #[cfg(test)]
     pub(crate) fn zones(&self) -> Option<&Arc<ZonedFile>> {
         self.zoned.as_ref()

@@ -60,7 +60,7 @@ impl Alone {
     /// What the host lacks, and the key that asks for it.
     pub fn make(&self, keys: &Checked, mut stdio: Stdio) -> Result<Server, Diagnostic> {
         let owner = Owner { id: &self.id, machine: None };
-        let Made { device, resizer: _, terminal } = make(&self.model, owner, keys, &mut stdio)?;
+        let Made { device, resizer: _, terminal, image: _ } = make(&self.model, owner, keys, &mut stdio)?;
         if let Some((key, name)) = terminal {
             eprintln!("{key} is at {}", name.display());
         }

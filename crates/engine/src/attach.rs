@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::path::PathBuf;
 
+use parador_block::Image;
 use parador_config::{Checked, Diagnostic};
 use parador_devices::console::Resizer;
 use parador_machine::Machine;
@@ -19,6 +20,8 @@ pub(crate) struct Attached {
     pub(crate) resizers: Vec<Resizer>,
     /// Pseudo-terminals that were made, and for which key.
     pub(crate) terminals: Vec<(String, PathBuf)>,
+    /// Images of disks, to be closed when the machine has ended.
+    pub(crate) images: Vec<Image>,
 }
 
 /// Makes the devices of `plan` and gives them to `machine`.
@@ -37,9 +40,10 @@ pub(crate) fn attach(
             return Err(keys.about(&key, message).hint(hint));
         }
         let owner = Owner { id: &planned.id, machine: Some(plan) };
-        let Made { device, resizer, terminal } = make(&planned.model, owner, keys, stdio)?;
+        let Made { device, resizer, terminal, image } = make(&planned.model, owner, keys, stdio)?;
         attached.resizers.extend(resizer);
         attached.terminals.extend(terminal);
+        attached.images.extend(image);
         let at = planned.address;
         machine.attach(device, PciAddress::new(at.bus, at.slot, at.function)).map_err(|e| {
             let source: &dyn Error = &e;

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use parador_block::Image;
 use parador_config::{Checked, Diagnostic, Endpoint};
 use parador_devices::console::{Resizer, Size};
 use parador_machine::platform::x86_64::BootError;
@@ -33,6 +34,7 @@ pub struct Running {
     machine: RunningMachine,
     resizers: Vec<Resizer>,
     terminals: Vec<(String, PathBuf)>,
+    images: Vec<Image>,
 }
 
 /// A kernel of more bytes is taken for an operating system's; payloads of tests are small.
@@ -47,11 +49,11 @@ pub fn launch(plan: &Plan, keys: &Checked, mut stdio: Stdio) -> Result<Running, 
     let (serial, terminal) = serial(plan, keys, &mut stdio)?;
     let shape = shape(plan, keys, serial)?;
     let mut machine = Machine::new(shape).map_err(|e| machine_error(keys, &e))?;
-    let Attached { resizers, mut terminals } = attach(&mut machine, plan, keys, &mut stdio)?;
+    let Attached { resizers, mut terminals, images } = attach(&mut machine, plan, keys, &mut stdio)?;
     terminals.extend(terminal.map(|name| ("console".to_owned(), name)));
     machine.load(boot).map_err(|e| machine_error(keys, &e))?;
     let machine = machine.start().map_err(|e| machine_error(keys, &e))?;
-    Ok(Running { machine, resizers, terminals })
+    Ok(Running { machine, resizers, terminals, images })
 }
 
 impl Running {
@@ -83,7 +85,17 @@ impl Running {
     /// Waits until the machine has ended, and says how. Whoever asks again gets the same answer.
     #[must_use]
     pub fn wait(&self) -> Outcome {
-        self.machine.wait()
+        let outcome = self.machine.wait();
+        // The process ends without taking anything down.
+        for image in &self.images {
+            if let Err(e) = image.close() {
+                tracing::error!(
+                    "disk image {}: its last writes may not be durable: {e}",
+                    image.path().display()
+                );
+            }
+        }
+        outcome
     }
 }
 

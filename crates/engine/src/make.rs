@@ -34,6 +34,8 @@ pub(crate) struct Made {
     pub(crate) resizer: Option<Resizer>,
     /// The pseudo-terminal that was made, and for which key.
     pub(crate) terminal: Option<(String, PathBuf)>,
+    /// Of a disk.
+    pub(crate) image: Option<Image>,
 }
 
 /// Whose device it is.
@@ -54,7 +56,10 @@ pub(crate) fn make(
 ) -> Result<Made, Diagnostic> {
     let maker = Maker { owner, keys };
     let device = match model {
-        Model::Block(block) => maker.block(block)?,
+        Model::Block(block) => {
+            let (device, image) = maker.block(block)?;
+            return Ok(Made { device, resizer: None, terminal: None, image: Some(image) });
+        }
         Model::Net(net) => maker.net(net)?,
         Model::Rng(path) => maker.rng(path.clone())?,
         Model::Console(endpoint) => return maker.console(endpoint, stdio),
@@ -62,7 +67,7 @@ pub(crate) fn make(
         Model::Vsock(plan) => maker.vsock(plan)?,
         Model::Remote(plan) => maker.remote(plan)?,
     };
-    Ok(Made { device, resizer: None, terminal: None })
+    Ok(Made { device, resizer: None, terminal: None, image: None })
 }
 
 struct Maker<'a> {
@@ -143,7 +148,7 @@ impl Maker<'_> {
         Ok(Box::new(remote))
     }
 
-    fn block(&self, plan: &device::Block) -> Device {
+    fn block(&self, plan: &device::Block) -> Result<(Box<dyn VirtioDevice>, Image), Diagnostic> {
         let image = self.image(plan)?;
         let options = BlkOptions {
             serial: plan.serial.clone(),
@@ -152,9 +157,9 @@ impl Maker<'_> {
             block_sizes: plan.sector_size,
             sync: plan.sync,
             name: self.owner.id.to_owned(),
-            ..BlkOptions::new(image)
+            ..BlkOptions::new(image.clone())
         };
-        Ok(Box::new(Blk::new(options).map_err(|e| {
+        let blk = Blk::new(options).map_err(|e| {
             use parador_devices::blk::BlkError;
             let key = match e {
                 BlkError::Serial(_) => "ser",
@@ -164,7 +169,8 @@ impl Maker<'_> {
                 _ => "path",
             };
             self.blame(key, &e, None)
-        })?))
+        })?;
+        Ok((Box::new(blk), image))
     }
 
     /// Opens the image of a disk, and holds its zones against those that were asked for.
@@ -255,7 +261,7 @@ impl Maker<'_> {
             .map_err(|e| about(self.keys, &self.key("port.0.path"), &e, None))?;
         let resizer = on_stdio.then(|| console.resizer());
         let terminal = console.pty().map(|path| (self.key("port.0.path"), path.to_owned()));
-        Ok(Made { device: Box::new(console), resizer, terminal })
+        Ok(Made { device: Box::new(console), resizer, terminal, image: None })
     }
 
     fn unopened(&self, error: &io::Error) -> Diagnostic {

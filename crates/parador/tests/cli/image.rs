@@ -4,7 +4,8 @@ use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use crate::device::{connect, features};
-use crate::machine::{signal, wait};
+use crate::machine::{kvm, signal, wait};
+use crate::payload::Code;
 use crate::{Ended, Place};
 
 /// A place with `z.img`: sixteen zones of 1 MiB, two of them conventional, 768 KiB in each of the others.
@@ -183,6 +184,23 @@ fn an_image_in_use_can_be_looked_at_and_no_more() {
     signal(&child, "TERM");
     assert_eq!(wait(&mut child), Some(0));
     said(&place.run(&["image", "check", "z.img"]), "z.img: clean\n");
+}
+
+#[test]
+fn a_machine_that_ends_closes_its_images() {
+    if !kvm() {
+        return;
+    }
+    let place = zones();
+    let code = Code::default().print("hello\n").power_off();
+    let disk = "device.z.model=virtio-blk\ndevice.z.path=z.img\ndevice.z.zoned=host-managed\n";
+    let conf = format!("boot.kernel=guest\nmemory.size=16M\n{disk}");
+    let place = place.with("guest", code.elf()).with("vm.conf", conf);
+    for arguments in [&["vmm", "-k", "vm.conf"][..], &["run", "vm.conf"]] {
+        let ended = place.run(arguments);
+        assert_eq!((ended.status, ended.stdout.as_str()), (Some(0), "hello\n"), "{}", ended.stderr);
+        said(&place.run(&["image", "check", "z.img"]), "z.img: clean\n");
+    }
 }
 
 #[test]

@@ -80,6 +80,11 @@ impl ZonedFile {
     pub(crate) fn flush(&self) -> io::Result<()> {
         self.core.metadata.flush()
     }
+
+    /// Makes every write durable, and says that nobody has the image open.
+    pub(crate) fn close(&self) -> io::Result<()> {
+        self.core.metadata.close()
+    }
 }
 
 impl Core {
@@ -141,7 +146,7 @@ impl Zoned for ZonedFile {
 impl Drop for ZonedFile {
     fn drop(&mut self) {
         self.core.desk.close();
-        if let Err(error) = self.core.metadata.close() {
+        if let Err(error) = self.close() {
             let path = self.core.raw.path.display();
             tracing::error!("disk image {path}: its last writes may not be durable: {error}");
         }
