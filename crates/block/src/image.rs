@@ -34,13 +34,24 @@ pub struct RawOptions {
     /// Whether to refuse an image that somebody else has open, and to make others refuse it.
     /// Default: yes. Only for software in the guests that is made to share disks is "no" safe.
     pub lock: bool,
+    /// Whether what nobody flushed to a zoned image is gone when the process ends, as after a power
+    /// cut: for tests. Default: no.
+    pub power_cut: bool,
 }
 
 impl RawOptions {
     /// The defaults for `path`.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
-        Self { path, read_only: false, direct: false, aio: Aio::IoUring, discard: true, lock: true }
+        Self {
+            path,
+            read_only: false,
+            direct: false,
+            aio: Aio::IoUring,
+            discard: true,
+            lock: true,
+            power_cut: false,
+        }
     }
 }
 
@@ -181,7 +192,7 @@ impl Image {
             return Err(Error::NoDirect { path: path(), source: io::ErrorKind::Unsupported.into() });
         }
         let image = Self::from_file(file, options)?;
-        let zoned = ZonedFile::open(Arc::clone(&image.raw));
+        let zoned = ZonedFile::open(Arc::clone(&image.raw), options.power_cut);
         let zoned = zoned.map_err(|source| Error::Zoned { path: path(), source })?;
         Ok(Self { zoned: Some(Arc::new(zoned)), ..image })
     }

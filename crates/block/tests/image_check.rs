@@ -95,6 +95,30 @@ fn a_look_sees_zones_as_they_are() {
 }
 
 #[test]
+fn what_nobody_flushed_before_a_power_cut_is_gone() {
+    for closes in [false, true] {
+        let file = image();
+        written(&file).close().unwrap();
+        let metadata = Metadata::open_forgetful(&file).unwrap();
+        append(&metadata, &file, 1, 1);
+        append(&metadata, &file, 5, 1);
+        metadata.flush().unwrap();
+        append(&metadata, &file, 1, 1);
+        append(&metadata, &file, 6, 16);
+        assert_eq!(metadata.zones().zone(6).condition, Condition::Full);
+        if closes {
+            metadata.close().unwrap();
+        }
+        drop(metadata);
+        let opened = Metadata::open(&file).unwrap();
+        let pointers = [1, 5, 6].map(|zone| opened.zones().at_rest(zone).1);
+        assert_eq!(pointers, [2 * BLOCK, BLOCK, 0]);
+        assert_eq!(block_of_zone(&file, 5), [5; BLOCK as usize]);
+        assert_eq!(block_of_zone(&file, 6), [0; BLOCK as usize]);
+    }
+}
+
+#[test]
 fn what_is_there_twice_can_be_lost_once() {
     for (offset, found) in
         [(0, Finding::Superblock), (BLOCK + 100, Finding::Superblock), (JOURNAL + 50, Finding::Copy(0))]

@@ -137,6 +137,7 @@ pub(crate) fn image_options(block: &Block) -> RawOptions {
             Aio::Threads => parador_block::Aio::Threads,
             Aio::Sync => parador_block::Aio::Sync,
         },
+        power_cut: block.zones.as_ref().is_some_and(|zones| zones.power_cut),
         ..RawOptions::new(&block.image.path)
     }
 }

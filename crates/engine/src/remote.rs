@@ -77,6 +77,7 @@ pub(crate) fn disk(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Opti
         "max_open",
         "max_active",
         "max_append",
+        "power_cut",
     ];
     refuse(check, key, OTHERS);
     let (queues, size) = (given(check.keys, &key("queues")), given_size(check, key));

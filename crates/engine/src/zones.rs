@@ -9,7 +9,11 @@ use crate::plan::Check;
 
 /// What is asked of the zones of a disk. What is not asked for is as the image has it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Zones(Vec<(&'static str, u64)>);
+pub struct Zones {
+    asked: Vec<(&'static str, u64)>,
+    /// Whether what is not flushed is gone when the process ends.
+    pub(crate) power_cut: bool,
+}
 
 /// What can be asked: the key, whether it is a size in bytes, and what an image has.
 type Key = (&'static str, bool, fn(&Geometry) -> u64);
@@ -26,7 +30,7 @@ const KEYS: &[Key] = &[
 /// Decides whether a disk has zones, and which.
 pub(crate) fn zones(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Option<Zones> {
     if check.keys.word(&key("zoned")) != Some("host-managed") {
-        for (name, ..) in KEYS {
+        for name in KEYS.iter().map(|(name, ..)| *name).chain(["power_cut"]) {
             check.without_effect(&key(name), "it is for zoned=host-managed");
         }
         return None;
@@ -44,14 +48,14 @@ pub(crate) fn zones(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Opt
         check.error(&key("sectorsize"), message, "leave it out: the image says which");
     }
     let asked = KEYS.iter().filter_map(|(name, ..)| Some((*name, check.keys.int(&key(name))?)));
-    Some(Zones(asked.collect()))
+    Some(Zones { asked: asked.collect(), power_cut: check.keys.bool(&key("power_cut")) })
 }
 
 impl Zones {
     /// The first key that an image of this shape is not as, with what was asked for and what it has.
     pub(crate) fn differ(&self, geometry: &Geometry) -> Option<(&'static str, String, String)> {
         let sequential = u64::from(geometry.zones() - geometry.conventional);
-        self.0.iter().find_map(|&(name, asked)| {
+        self.asked.iter().find_map(|&(name, asked)| {
             let (_, bytes, of) = KEYS.iter().find(|(known, ..)| *known == name)?;
             // A limit that no number of zones can reach is none.
             let asked = if name.starts_with("max_") && !bytes && asked >= sequential { 0 } else { asked };
@@ -64,7 +68,7 @@ impl Zones {
     /// The command that makes such an image.
     pub(crate) fn command(&self, path: &Path) -> String {
         let mut command = format!("parador image create --zoned {} --size 64G", path.display());
-        for (name, asked) in &self.0 {
+        for (name, asked) in &self.asked {
             let bytes = KEYS.iter().any(|(known, bytes, _)| known == name && *bytes);
             let text = if bytes { size(*asked) } else { asked.to_string() };
             command.push_str(&format!(" --{} {text}", name.replace('_', "-")));
@@ -80,7 +84,9 @@ mod tests {
     #[test]
     fn an_image_is_as_it_was_asked_for_or_not() {
         let geometry = Geometry { conventional: 4, max_open: 8, ..Geometry::new(1 << 30, 64 << 20) };
-        let differ = |asked: &[(&'static str, u64)]| Zones(asked.to_vec()).differ(&geometry);
+        let differ = |asked: &[(&'static str, u64)]| {
+            Zones { asked: asked.to_vec(), power_cut: false }.differ(&geometry)
+        };
         assert_eq!(differ(&[]), None);
         assert_eq!(differ(&[("zone_size", 64 << 20), ("conventional", 4), ("max_open", 8)]), None);
         assert_eq!(differ(&[("max_active", 12)]), None, "so many zones are never active");

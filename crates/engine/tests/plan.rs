@@ -68,7 +68,7 @@ fn zones_that_cannot_be() {
         "zones",
         "boot.kernel=k\ndevice.a.model=virtio-blk\ndevice.a.path=a.img\ndevice.a.zoned=host-managed\ndevice.a.ro=true\n\
          device.a.nocache=true\ndevice.a.sectorsize=512/4096\ndevice.b.model=virtio-blk\ndevice.b.path=b.img\n\
-         device.b.zone_size=64M\ndevice.c.model=virtio-blk\ndevice.c.backend=vhost-user\ndevice.c.socket=s\n\
+         device.b.zone_size=64M\ndevice.b.power_cut=true\ndevice.c.model=virtio-blk\ndevice.c.backend=vhost-user\ndevice.c.socket=s\n\
          device.c.zoned=host-managed\ndevice.c.max_open=8\ndevice.d.model=virtio-blk\ndevice.d.path=d.img\n\
          device.d.zoned=host-managed\ndevice.d.zone_size=48\n",
     );

@@ -130,6 +130,7 @@ pub(crate) const FATES: &[(&str, Fate)] = &[
     ("device.*.max_open", Refused(NO_ZONES)),
     ("device.*.max_active", Refused(NO_ZONES)),
     ("device.*.max_append", Refused(NO_ZONES)),
+    ("device.*.power_cut", Refused(NO_ZONES)),
     ("device.*.rate.bps", Mapped),
     ("device.*.rate.iops", Mapped),
     ("device.*.tap.name", Mapped),

@@ -136,6 +136,12 @@ pub(super) const KEYS: &[Row] = &[
     number("device.*.max_open", 0, 1 << 20, "Zones that can be open at once; 0 is any number.").of(BLK),
     number("device.*.max_active", 0, 1 << 20, "Zones that can be active at once; 0 is any number.").of(BLK),
     key("device.*.max_append", BYTES_OF_ZONE, "Bytes of one append at most.").of(BLK),
+    switch(
+        "device.*.power_cut",
+        "Whether what the guest wrote to a zoned image and did not flush is gone when the process ends: for tests.",
+    )
+    .of(BLK)
+    .or("false"),
     key("device.*.rate.bps", Kind::Size { min: 0, max: 1 << 50 }, "Bytes a second at most; 0 is any number.")
         .of(&["virtio-blk", "virtio-net"])
         .live()

@@ -96,6 +96,7 @@ pub(crate) const FATES: &[(&str, Fate)] = &[
     ("device.*.max_open", ZONES),
     ("device.*.max_active", ZONES),
     ("device.*.max_append", ZONES),
+    ("device.*.power_cut", ZONES),
     ("device.*.rate.**", Refused("bhyve has no limits of its own; rctl(8) has")),
     ("device.*.backend", Mapped),
     ("device.*.tap.name", Mapped),

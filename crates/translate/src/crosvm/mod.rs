@@ -141,6 +141,7 @@ pub(crate) const FATES: &[(&str, Fate)] = &[
     ("device.*.max_open", Refused(NO_ZONES)),
     ("device.*.max_active", Refused(NO_ZONES)),
     ("device.*.max_append", Refused(NO_ZONES)),
+    ("device.*.power_cut", Refused(NO_ZONES)),
     ("device.*.tap.name", Mapped),
     ("device.*.tap.**", Refused(NO_TAP)),
     ("device.*.fd", Mapped),

@@ -83,6 +83,7 @@ pub(crate) const FATES: &[(&str, Fate)] = &[
     ("device.*.max_open", ZONES),
     ("device.*.max_active", ZONES),
     ("device.*.max_append", ZONES),
+    ("device.*.power_cut", ZONES),
     ("device.*.rate.*", Mapped),
     ("device.*.ram", NVME),
     ("device.*.maxq", NVME),

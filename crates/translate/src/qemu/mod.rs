@@ -63,6 +63,7 @@ pub(crate) const FATES: &[(&str, Fate)] = &[
     ("device.*.max_open", Refused(ZONES)),
     ("device.*.max_active", Refused(ZONES)),
     ("device.*.max_append", Refused(ZONES)),
+    ("device.*.power_cut", Refused(ZONES)),
     ("device.*.rate.*", Refused("add an `-object throttle-group`")),
     ("device.*.ram", Refused("add a file in /dev/shm")),
     ("device.*.qsz", Refused(BHYVE)),

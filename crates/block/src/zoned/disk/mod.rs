@@ -58,11 +58,12 @@ impl ZonedFile {
     ///
     /// # Errors
     /// See [`ImageError`].
-    pub(crate) fn open(raw: Arc<RawFile>) -> Result<Self, ImageError> {
+    pub(crate) fn open(raw: Arc<RawFile>, power_cut: bool) -> Result<Self, ImageError> {
         if raw.block_device {
             return Err(ImageError::NotAnImage);
         }
-        let metadata = Metadata::open(&raw.file)?;
+        let open = if power_cut { Metadata::open_forgetful } else { Metadata::open };
+        let metadata = open(&raw.file)?;
         let core =
             Core { raw, metadata, desk: Desk::default(), bells: Bells::default(), holding: Mutex::default() };
         Ok(Self { core: Arc::new(core) })

@@ -65,6 +65,8 @@ pub struct Metadata {
     asked: AtomicU64,
     /// The file with the live words, unless nobody is to find them.
     live: Option<File>,
+    /// Whether closing makes nothing durable that nobody asked for.
+    forgets: bool,
 }
 
 impl Metadata {
@@ -113,6 +115,17 @@ impl Metadata {
         Ok(metadata)
     }
 
+    /// As [`Metadata::open`], for tests of power cuts: what nobody flushes from now on is gone when this
+    /// process ends, however it does. What is written to conventional zones stays.
+    ///
+    /// # Errors
+    /// As [`Metadata::open`].
+    pub fn open_forgetful(file: &File) -> Result<Self, ImageError> {
+        let opened = Self::open(file)?;
+        live::clear(file, opened.superblock.layout.live).map_err(ImageError::writing)?;
+        Ok(Self { forgets: true, ..opened })
+    }
+
     /// Opens the image in `store`, as after a power cut: what nobody made durable is gone.
     ///
     /// # Errors
@@ -146,7 +159,7 @@ impl Metadata {
         let journal =
             Journal::begin(&*store, &superblock, durable.epoch, zones).map_err(ImageError::writing)?;
         let (journal, asked) = (Mutex::new(journal), AtomicU64::new(0));
-        Ok(Self { store, superblock, zones: restored, journal, asked, live })
+        Ok(Self { store, superblock, zones: restored, journal, asked, live, forgets: false })
     }
 
     /// The zones: where writes go.
@@ -245,6 +258,9 @@ impl Metadata {
     /// # Errors
     /// What the host says; the next to open it recovers it.
     pub fn close(&self) -> io::Result<()> {
+        if self.forgets {
+            return Ok(());
+        }
         self.flush()?;
         match &self.live {
             Some(file) => live::clear(file, self.superblock.layout.live),
