@@ -2,9 +2,11 @@
 //! zones are not left waiting, and a back-end that is killed under load is not noticed.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
-use std::{fs, thread};
+use std::{env, fs, thread};
 
 use parador_block::zoned::Geometry;
 use parador_block::zoned::image::Metadata;
@@ -279,4 +281,70 @@ fn a_zoned_disk_whose_back_end_is_killed_refuses_nothing_and_loses_nothing() {
     let last = zones[0].written.last_key_value().filter(|_| zones[0].phase != Phase::Reset);
     let end = last.map_or(ZONE, |(at, _)| at + SECTORS);
     assert_eq!(known[1].write_pointer, Some(end * 512));
+}
+
+/// Where the process that is killed finds the disk it is to write to.
+const WRITER: &str = "PARADOR_TEST_WRITER";
+
+/// Not a test but the process that is killed: it appends to the second zone, sixteen at a time, and says
+/// where each append went that is over.
+#[test]
+fn writer() {
+    let Some(path) = env::var_os(WRITER) else { return };
+    let mut harness = Harness::new(disk(Path::new(&path)));
+    let driver = harness.driver(0);
+    let mut left = LIFE;
+    while left > 0 || driver.in_flight() > 0 {
+        while left > 0 && driver.in_flight() < DEPTH {
+            driver.add(&[&header(APPEND, ZONE), &content(left)], &[16]).unwrap();
+            left -= 1;
+        }
+        driver.kick();
+        let used = driver.wait_used(PATIENCE).unwrap();
+        assert_eq!(used.data[15], 0);
+        println!("at {}", number(&used.data));
+    }
+    // Whoever reads that is slow: it comes.
+    loop {
+        thread::park();
+    }
+}
+
+#[test]
+fn a_process_that_is_killed_loses_what_was_in_flight_and_no_write_pointer() {
+    const ROUNDS: u64 = 20;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk");
+    create(&path);
+    for round in 0..ROUNDS {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.args(["--exact", "zones::writer", "--nocapture"]).env(WRITER, &path);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut places = Vec::new();
+        for line in lines.map_while(Result::ok) {
+            let Some(at) = line.rsplit("at ").next().and_then(|at| at.parse::<u64>().ok()) else { continue };
+            places.push(at);
+            if places.len() as u64 == 1 + 2 * round {
+                child.kill().unwrap();
+            }
+        }
+        child.wait().unwrap();
+
+        let mut harness = drive(Box::new(disk(&path)));
+        let reply = harness.request(0, &[&header(REPORT, ZONE)], &[128, 1]);
+        let (pointer, state) = (number(&reply.data[80..]), reply.data[89]);
+        assert_eq!(state, 4, "closed");
+        places.sort_unstable();
+        let last = places.last().map_or(ZONE, |last| last + SECTORS);
+        assert!((last..=ZONE + (places.len() + DEPTH) as u64 * SECTORS).contains(&pointer));
+        for at in places {
+            let reply = harness.request(0, &[&header(IN, at)], &[BLOCK, 1]);
+            let stamp = number(&reply.data);
+            assert!((1..=LIFE).contains(&stamp));
+            assert!(reply.data == [content(stamp), vec![0]].concat(), "what was said to be written at {at}");
+        }
+        assert_eq!(harness.request(0, &[&header(OUT, pointer), &content(1)], &[1]).data, [0]);
+        assert_eq!(harness.request(0, &[&header(RESET, ZONE)], &[1]).data, [0]);
+    }
 }
