@@ -139,10 +139,17 @@ pub trait Disk: Send {
     fn submit(&mut self, op: Op<'_>, tag: Tag) -> Submitted;
 
     /// As [`Disk::submit`], for a request that another process took before it ended and may have done:
-    /// in a zone, what was written then is written again where it is. To be called with all of
-    /// these, in their order, before anything that came later.
-    fn resubmit(&mut self, op: Op<'_>, tag: Tag) -> Submitted {
+    /// in a zone, what was written then is written again where it is. Of an append `place` is what
+    /// [`Disk::placed`] said. To be called with all of these, in their order, before anything that
+    /// came later.
+    fn resubmit(&mut self, op: Op<'_>, tag: Tag, _place: Option<u64>) -> Submitted {
         self.submit(op, tag)
+    }
+
+    /// The next append in flight that has got its place, in bytes from the disk's start; `None` when
+    /// there is no other. To be asked after `submit`, `kick` and `reap`, or never.
+    fn placed(&mut self) -> Option<(Tag, u64)> {
+        None
     }
 
     /// Starts all that was submitted: as a rule one system call. Some of it may be over when this

@@ -297,7 +297,7 @@ fn what_another_process_wrote_and_did_not_say_so_is_written_again() {
         mem::forget((image, disk));
         let image = Image::open_zoned(&options).unwrap();
         let mut disk = image.queue(8).unwrap();
-        let mut over = usize::from(matches!(disk.resubmit(write, 5), Submitted::Done(Ok(0))));
+        let mut over = usize::from(matches!(disk.resubmit(write, 5, None), Submitted::Done(Ok(0))));
         while over == 0 {
             disk.wait();
             over += std::iter::from_fn(|| disk.reap()).filter(|it| matches!(it, (5, Ok(0)))).count();

@@ -256,3 +256,25 @@ fn a_write_that_was_done_before_is_done_again_in_its_place() {
     zones.fail(1, false).unwrap();
     assert_eq!(again(ZONE, BLOCK), Err(Refusal::InvalidCommand), "read-only");
 }
+
+#[test]
+fn an_append_that_was_done_before_is_done_again_in_its_place() {
+    let geometry = Geometry { conventional: 1, max_append: 4 * BLOCK, ..Geometry::new(4 * ZONE, ZONE) };
+    let zones = Zones::new(geometry.checked().unwrap());
+    let again = |start, len, at| over(&zones, zones.append_again(start, len, at));
+    assert_eq!(over(&zones, zones.append(ZONE, 2 * BLOCK)), Ok(ZONE));
+    assert_eq!(over(&zones, zones.append(ZONE, BLOCK)), Ok(ZONE + 2 * BLOCK));
+    assert_eq!(again(ZONE, 2 * BLOCK, ZONE), Ok(ZONE));
+    assert_eq!(zones.at_rest(1).1, 3 * BLOCK, "nothing was added");
+    // Where that makes no sense it is any other append.
+    assert_eq!(again(ZONE, 2 * BLOCK, ZONE + 2 * BLOCK), Ok(ZONE + 3 * BLOCK));
+    assert_eq!(again(ZONE, BLOCK, 2 * ZONE), Ok(ZONE + 5 * BLOCK));
+    assert_eq!(again(ZONE, BLOCK, u64::MAX), Ok(ZONE + 6 * BLOCK));
+    assert_eq!(again(ZONE, 5 * BLOCK, ZONE), Err(Refusal::InvalidCommand));
+    assert_eq!(again(0, BLOCK, 0), Err(Refusal::InvalidCommand));
+    zones.hold(ZONE).unwrap().finish();
+    assert_eq!(again(ZONE, BLOCK, ZONE + 6 * BLOCK), Ok(ZONE + 6 * BLOCK));
+    assert_eq!(again(ZONE, BLOCK, ZONE + 7 * BLOCK), Err(Refusal::InvalidCommand));
+    let _held = zones.hold(ZONE).unwrap();
+    assert_eq!(again(ZONE, BLOCK, ZONE), Err(Refusal::Busy));
+}

@@ -23,6 +23,8 @@ pub struct Chain {
     /// Guest addresses and lengths of what the device writes, if writes are logged.
     pub(crate) logged: Vec<(u64, u32)>,
     pub(crate) recovered: bool,
+    /// What whoever took it before said of it, or 0.
+    pub(crate) note: u64,
 }
 
 impl Chain {
@@ -36,14 +38,15 @@ impl Chain {
             writable_len: 0,
             logged: Vec::new(),
             recovered: false,
+            note: 0,
         }
     }
 
     pub(crate) fn clear(&mut self) {
-        let Self { head, segments, readable, readable_len, writable_len, logged, recovered } = self;
+        let Self { head, segments, readable, readable_len, writable_len, logged, recovered, note } = self;
         segments.clear();
         logged.clear();
-        (*head, *readable, *recovered) = (0, 0, false);
+        (*head, *readable, *recovered, *note) = (0, 0, false, 0);
         (*readable_len, *writable_len) = (0, 0);
     }
 
@@ -57,6 +60,13 @@ impl Chain {
     #[must_use]
     pub fn is_recovered(&self) -> bool {
         self.recovered
+    }
+
+    /// What was said of it with [`Queue::note`](crate::Queue::note) when it was taken before. Others may
+    /// have written there: it is no more than a hint.
+    #[must_use]
+    pub fn note(&self) -> Option<u64> {
+        (self.note != 0).then_some(self.note)
     }
 
     /// The part the device reads, in order.

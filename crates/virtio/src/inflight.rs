@@ -20,9 +20,13 @@ const VERSION_AT: usize = 8;
 const ENTRIES_AT: usize = 10;
 const LAST_BATCH_AT: usize = 12;
 const USED_INDEX_AT: usize = 14;
-/// Offsets of the fields of an entry: u8 in flight, five bytes, le16 next of its batch, le64 counter.
+/// Offsets of the fields of an entry: u8 in flight, five bytes that are padding to others and a note to
+/// us, le16 next of its batch, le64 counter.
 const IN_FLIGHT: usize = 0;
 const NEXT: usize = 6;
+/// Where the note is in the first eight bytes, in bits, and the largest one.
+const NOTE: u32 = 8;
+pub(crate) const MAX_NOTE: u64 = (1 << 40) - 1;
 const COUNTER: usize = 8;
 
 /// Bytes before the entries of a queue.
@@ -112,8 +116,18 @@ impl Journal {
     /// A request is taken.
     pub(crate) fn taken(&mut self, head: u16) {
         self.area.store_u64(entry(head) + COUNTER, self.counter);
-        self.area.store_u8(entry(head) + IN_FLIGHT, 1);
+        self.note(head, 0);
         self.counter = self.counter.wrapping_add(1);
+    }
+
+    /// Says something of a request that is in flight and not given back, all of it at once.
+    pub(crate) fn note(&mut self, head: u16, note: u64) {
+        self.area.store_u64(entry(head) + IN_FLIGHT, 1 | (note & MAX_NOTE) << NOTE);
+    }
+
+    /// What was said of it last.
+    pub(crate) fn noted(&self, head: u16) -> u64 {
+        self.area.load_u64(entry(head) + IN_FLIGHT) >> NOTE & MAX_NOTE
     }
 
     /// A request is as if it had not been taken.

@@ -4,7 +4,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use crate::descriptors::{DESCRIPTOR, Descriptors};
 use crate::ids::{VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC};
-use crate::inflight::Journal;
+use crate::inflight::{Journal, MAX_NOTE};
 use crate::memory::{Area, Map};
 use crate::{Chain, Dirty, Interrupt, QueueSetup, QueueState, RingError};
 
@@ -167,6 +167,20 @@ impl Queue {
         }
         self.budget = self.size.min(self.budget + 1);
         self.recycle(chain);
+    }
+
+    /// Says something of a chain in flight, by its head, for whoever takes it should this process end
+    /// before the chain comes back: a number of at most 40 bits, which replaces the one before. Larger
+    /// ones, and where requests in flight are not written down, are forgotten.
+    pub fn note(&mut self, head: u16, note: u64) {
+        let (word, bit) = (usize::from(head / 64), 1 << (head % 64));
+        let in_flight = self.in_flight.get(word).is_some_and(|bits| bits & bit != 0);
+        if in_flight
+            && note <= MAX_NOTE
+            && let Some(journal) = &mut self.journal
+        {
+            journal.note(head, note);
+        }
     }
 
     /// Gives a chain back, with the number of bytes written to its writable part from its start.
@@ -342,6 +356,7 @@ impl Queue {
         self.descriptors.follow(&mut chain)?;
         self.in_flight[word] |= bit;
         if chain.recovered {
+            chain.note = self.journal.as_ref().map_or(0, |journal| journal.noted(head));
             self.recovered.pop();
         } else {
             if let Some(journal) = &mut self.journal {

@@ -243,6 +243,40 @@ fn what_is_written_down() {
 }
 
 #[test]
+fn what_is_said_of_a_chain_is_known_to_who_takes_it_next() {
+    const MOST: u64 = (1 << 40) - 1;
+    let mut world = World::new(8, 8, 0, 0);
+    world.send(3);
+    let mut queue = Queue::new(&world.setup()).unwrap();
+    let heads: Vec<u16> = (0..3).map(|_| queue.pop().unwrap().unwrap().head()).collect();
+    queue.note(heads[0], 77);
+    queue.note(heads[0], MOST);
+    queue.note(heads[1], MOST + 1);
+    queue.note(heads[2] + 2, 5);
+    queue.note(u16::MAX, 5);
+    drop(queue);
+    let mut queue = Queue::new(&world.setup()).unwrap();
+    let chains: Vec<Chain> = (0..3).map(|_| queue.pop().unwrap().unwrap()).collect();
+    assert!(chains.iter().all(Chain::is_recovered));
+    assert_eq!(chains.iter().map(Chain::note).collect::<Vec<_>>(), [Some(MOST), None, None]);
+    // It goes with the chain, and no further.
+    chains.into_iter().for_each(|chain| queue.push(chain, 0));
+    queue.flush();
+    drop(queue);
+    while world.driver.take_used().is_some() {}
+    world.send(3);
+    let mut queue = Queue::new(&world.setup()).unwrap();
+    while let Some(chain) = queue.pop().unwrap() {
+        assert!(!chain.is_recovered() && chain.note().is_none());
+    }
+    drop(queue);
+    let mut queue = Queue::new(&world.setup()).unwrap();
+    while let Some(chain) = queue.pop().unwrap() {
+        assert!(chain.is_recovered() && chain.note().is_none());
+    }
+}
+
+#[test]
 fn a_region_that_began_elsewhere_is_taken_if_nothing_is_in_flight() {
     // As another back-end hands it out: version 1, everything else zero, and a ring that is not new.
     let world = World::new(8, 8, 5000, 0);

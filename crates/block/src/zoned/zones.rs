@@ -228,6 +228,22 @@ impl Zones {
         self.reserve(zone, len, |_| if whole { Ok(()) } else { Err(Refusal::UnalignedWrite) })
     }
 
+    /// As [`Zones::append`], for one that may have had its place before, `at`.
+    ///
+    /// # Errors
+    /// Those of [`Zones::append`].
+    pub fn append_again(&self, start: u64, len: u64, at: u64) -> Result<Write, Refusal> {
+        let zone = self.sequential_at(start)?;
+        if self.geometry.zone_at(at) == Some(zone) && (1..=self.geometry.max_append).contains(&len) {
+            match self.write_again(at, len) {
+                Ok(write) => return Ok(write),
+                Err(Refusal::Busy) => return Err(Refusal::Busy),
+                Err(_) => {}
+            }
+        }
+        self.append(start, len)
+    }
+
     /// Takes back a write that is over. What failed counts as written: reading it gives zeroes.
     #[expect(clippy::needless_pass_by_value, reason = "a write is over once")]
     pub fn complete(&self, write: Write) {

@@ -80,7 +80,7 @@ impl BlkQueue {
             Err(Refusal::Status(status)) => return refuse(queue, chain, status),
         };
         let then_flush = is_writethrough(&self.shared, features);
-        let again = chain.is_recovered();
+        let (again, place) = (chain.is_recovered(), noted_place(&chain));
         match request {
             Request::SerialNumber => self.tell_serial(queue, chain),
             Request::Report { offset, zones } => self.tell_zones(queue, chain, offset, zones),
@@ -94,13 +94,17 @@ impl BlkQueue {
                 self.name_data(&chain, len);
                 let tag = self.occupy(Slot { then_flush, ..Slot::of(chain) });
                 let op = Op::Write { offset, buffers: &self.buffers };
-                let submitted = if again { self.disk.resubmit(op, tag) } else { self.disk.submit(op, tag) };
+                let submitted =
+                    if again { self.disk.resubmit(op, tag, None) } else { self.disk.submit(op, tag) };
                 self.submitted(queue, tag, submitted);
             }
             Request::Append { zone, len } => {
                 self.name_data(&chain, len);
                 let tag = self.occupy(Slot { then_flush, append: true, ..Slot::of(chain) });
-                let submitted = self.disk.submit(Op::Append { zone, buffers: &self.buffers }, tag);
+                let op = Op::Append { zone, buffers: &self.buffers };
+                let submitted =
+                    if again { self.disk.resubmit(op, tag, place) } else { self.disk.submit(op, tag) };
+                self.note_places(queue);
                 self.submitted(queue, tag, submitted);
             }
             Request::Flush => self.submit_alone(queue, chain, Op::Flush),
@@ -218,7 +222,10 @@ impl BlkQueue {
         slot.pending -= 1;
         match outcome {
             Ok(offset) if mem::take(&mut slot.append) => {
-                slot.written = slot.chain.as_ref().map_or(0, |chain| tell_place(chain, offset));
+                if let Some(chain) = &slot.chain {
+                    note_place(queue, chain, offset);
+                    slot.written = tell_place(chain, offset);
+                }
             }
             Ok(_) => {}
             Err(fault) => {
@@ -257,10 +264,21 @@ impl BlkQueue {
     fn reap(&mut self, queue: &mut Queue) -> bool {
         let mut any = false;
         while let Some((tag, result)) = self.disk.reap() {
+            self.note_places(queue);
             self.finish(queue, tag, result);
             any = true;
         }
         any
+    }
+
+    /// Writes down where appends go, for whoever goes on should this process end: done twice, they
+    /// would fill the zone with what nobody asked for.
+    fn note_places(&mut self, queue: &mut Queue) {
+        while let Some((tag, place)) = self.disk.placed() {
+            if let Some(chain) = self.slots.get(tag as usize).and_then(|slot| slot.chain.as_ref()) {
+                note_place(queue, chain, place);
+            }
+        }
     }
 
     fn in_flight(&self) -> usize {
@@ -280,6 +298,7 @@ impl QueueHandler for BlkQueue {
         while self.reap(queue) {
             self.disk.kick();
         }
+        self.note_places(queue);
         Ok(())
     }
 
@@ -347,6 +366,16 @@ fn tell_place(chain: &Chain, offset: u64) -> usize {
     let padding = (writer.remaining() - 1).min(MAX_PADDING);
     writer.write_zeroes(padding);
     writer.written()
+}
+
+/// For [`noted_place`] of another process: 0 would be no note.
+fn note_place(queue: &mut Queue, chain: &Chain, place: u64) {
+    queue.note(chain.head(), place / u64::from(SECTOR) + 1);
+}
+
+/// Where an append went before another process ended, if it said so.
+fn noted_place(chain: &Chain) -> Option<u64> {
+    chain.note().map(|note| (note - 1) * u64::from(SECTOR))
 }
 
 /// Gives a chain back with its status, in the last byte the device writes; `written` are the bytes

@@ -30,6 +30,8 @@ pub(super) struct ZonedDisk {
     spare: Vec<Vec<Buffer>>,
     /// Requests that ended while nobody asked.
     ended: VecDeque<(Tag, Outcome)>,
+    /// Appends in flight whose places nobody asked for yet.
+    placed: VecDeque<(Tag, u64)>,
     /// Requests the clerk has.
     at_clerk: usize,
     /// The pieces of a read that are in front of the write pointer.
@@ -65,6 +67,11 @@ enum Kind {
     Append {
         zone: u64,
     },
+    /// An append that may have been done before.
+    AppendAgain {
+        zone: u64,
+        at: u64,
+    },
     Open {
         zone: u64,
     },
@@ -79,6 +86,7 @@ impl Kind {
         let (Self::Write { offset: place }
         | Self::Again { offset: place }
         | Self::Append { zone: place }
+        | Self::AppendAgain { zone: place, .. }
         | Self::Open { zone: place }
         | Self::Close { zone: place }) = self;
         place
@@ -101,6 +109,7 @@ impl ZonedDisk {
             kept: VecDeque::new(),
             spare: Vec::new(),
             ended: VecDeque::with_capacity(depth),
+            placed: VecDeque::with_capacity(depth),
             at_clerk: 0,
             written: Vec::with_capacity(USUAL_PIECES),
         })
@@ -160,15 +169,25 @@ impl ZonedDisk {
             Kind::Write { offset } => zones.write(offset, len).map(Some),
             Kind::Again { offset } => zones.write_again(offset, len).map(Some),
             Kind::Append { zone } => zones.append(zone, len).map(Some),
+            Kind::AppendAgain { zone, at } => zones.append_again(zone, len, at).map(Some),
             Kind::Open { zone } => zones.open(zone).map(|()| None),
             Kind::Close { zone } => zones.close(zone).map(|()| None),
         };
         match placed {
             Ok(Some(write)) => {
                 let offset = self.file.core.metadata.data_offset() + write.offset;
-                let append = matches!(kind, Kind::Append { .. });
+                let append = matches!(kind, Kind::Append { .. } | Kind::AppendAgain { .. });
+                let place = (tag, write.offset);
                 let slot = Slot { tag, write: Some((write, len)), append };
-                Some(self.start(Op::Write { offset, buffers }, slot))
+                let submitted = self.start(Op::Write { offset, buffers }, slot);
+                if append && matches!(submitted, Submitted::InFlight) {
+                    // For whoever never asks, no more than are in flight.
+                    if self.placed.len() >= self.slots.len() {
+                        self.placed.pop_front();
+                    }
+                    self.placed.push_back(place);
+                }
+                Some(submitted)
             }
             Ok(None) => Some(Submitted::Done(Ok(0))),
             Err(Refusal::Busy) => None,
@@ -259,11 +278,18 @@ impl Disk for ZonedDisk {
         }
     }
 
-    fn resubmit(&mut self, op: Op<'_>, tag: Tag) -> Submitted {
-        match op {
-            Op::Write { offset, buffers } => self.attempt_or_keep(Kind::Again { offset }, buffers, tag),
-            other => self.submit(other, tag),
+    fn resubmit(&mut self, op: Op<'_>, tag: Tag, place: Option<u64>) -> Submitted {
+        match (op, place) {
+            (Op::Write { offset, buffers }, _) => self.attempt_or_keep(Kind::Again { offset }, buffers, tag),
+            (Op::Append { zone, buffers }, Some(at)) => {
+                self.attempt_or_keep(Kind::AppendAgain { zone, at }, buffers, tag)
+            }
+            _ => self.submit(op, tag),
         }
+    }
+
+    fn placed(&mut self) -> Option<(Tag, u64)> {
+        self.placed.pop_front()
     }
 
     fn kick(&mut self) {

@@ -74,7 +74,7 @@ impl Disk for Scripted {
         script.at_once.pop_front().map_or(Submitted::InFlight, Submitted::Done)
     }
 
-    fn resubmit(&mut self, op: Op<'_>, tag: Tag) -> Submitted {
+    fn resubmit(&mut self, op: Op<'_>, tag: Tag, _: Option<u64>) -> Submitted {
         let submitted = self.submit(op, tag);
         let mut script = self.lock();
         let (asked, _) = script.asked.last_mut().unwrap();

@@ -1,7 +1,7 @@
 //! A disk with zones that does what a test says.
 
 use parador_block::zoned::image::Metadata;
-use parador_block::zoned::{Geometry, Refusal as Refused};
+use parador_block::zoned::{Condition, Geometry, Refusal as Refused, Zone};
 use parador_virtio::testing::Used;
 
 use super::*;
@@ -12,11 +12,16 @@ const START: u64 = 128;
 
 /// Zones of 64 KiB, the first one conventional.
 fn fixture(features: u64) -> Fixture {
+    fixture_with(features, Aio::IoUring)
+}
+
+fn fixture_with(features: u64, aio: Aio) -> Fixture {
     let file = tempfile::NamedTempFile::new().unwrap();
     let geometry = Geometry { conventional: 1, max_append: 16 << 10, ..Geometry::new(1 << 20, 64 << 10) };
     let len = Metadata::create(file.as_file(), geometry.checked().unwrap(), [1; 16]).unwrap();
     file.as_file().set_len(len).unwrap();
-    Fixture::of(&Image::open_zoned(&RawOptions::new(file.path())).unwrap(), features)
+    let options = RawOptions { aio, ..RawOptions::new(file.path()) };
+    Fixture::of(&Image::open_zoned(&options).unwrap(), features)
 }
 
 impl Fixture {
@@ -230,5 +235,47 @@ fn a_read_only_disk_is_only_read() {
         let refused = request::parse(&chain, &limits, &mut Vec::new()).err();
         assert_eq!(refused, expected.map(Refusal::Status), "type {kind}");
         fixture.queue.push(chain, 0);
+    }
+}
+
+/// The back-end ends when appends are done and their driver does not know yet.
+#[test]
+fn an_append_that_another_process_did_is_not_done_twice() {
+    let bytes = InflightRegion::bytes(1, 16);
+    for aio in [Aio::Sync, Aio::Threads, Aio::IoUring] {
+        let mut fixture = fixture_with(ZONED, aio);
+        let image = fixture.shared.image.clone();
+        let region = InflightRegion::map(shared_file(bytes), 0, bytes, 1, 16).unwrap();
+        for _ in 0..3 {
+            fixture.add(v::VIRTIO_BLK_T_ZONE_APPEND, START, &[5; 4096], &[16]);
+        }
+        fixture.driver.publish();
+        let mut places = Vec::new();
+        for process in 0..2 {
+            let resume = fixture.driver.state();
+            let setup = QueueSetup { inflight: region.queue(0), ..fixture.driver.setup(0, resume) };
+            let mut queue = Queue::new(&setup).unwrap();
+            let disk = image.queue(16).unwrap();
+            let mut handler = BlkQueue::new(disk, Arc::clone(&fixture.shared), 16);
+            if process == 0 {
+                while let Some(chain) = queue.pop().unwrap() {
+                    handler.take(&mut queue, chain);
+                }
+                continue;
+            }
+            handler.run(&mut queue).unwrap();
+            handler.drain(&mut queue).unwrap();
+            queue.flush();
+            while let Some(used) = fixture.driver.take_used() {
+                assert_eq!(used.data.last(), Some(&0));
+                places.push(u64::from_le_bytes(used.data[..8].try_into().unwrap()));
+            }
+        }
+        places.sort_unstable();
+        assert_eq!(places, [START, START + 8, START + 16]);
+        let nothing = Zone { start: 0, capacity: 0, condition: Condition::Empty, write_pointer: None };
+        let mut zones = [nothing];
+        image.zoned().unwrap().report(1, &mut zones).unwrap();
+        assert_eq!(zones[0].write_pointer, Some((START + 24) * 512));
     }
 }
