@@ -10,3 +10,4 @@ pub mod translate;
 pub mod vhost_user_frontend;
 pub mod vhost_user_message;
 pub mod vhost_user_server;
+pub mod zoned_image;

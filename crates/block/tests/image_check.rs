@@ -235,3 +235,68 @@ fn any_byte_that_changes_is_found_and_what_can_be_is_repaired() {
         original.write_all_at(&bytes, 0).unwrap();
     }
 }
+
+/// Numbers that are the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+/// Whatever happens to metadata: what has a superblock left can be repaired, opens, and has its data.
+#[test]
+fn nothing_that_was_written_is_lost_to_damage_and_repair() {
+    let mut random = Random(0x5eed);
+    let (mut refused, mut repaired) = (0, 0);
+    for round in 0..60 {
+        let file = image();
+        let metadata = written(&file);
+        if round % 2 == 0 {
+            metadata.close().unwrap();
+        }
+        drop(metadata);
+        let live = JOURNAL + 512 * BLOCK;
+        for _ in 0..=random.below(6) {
+            // Mostly where there is something.
+            let block = match random.below(4) {
+                0 => random.below(4),
+                1 => 4 + random.below(8),
+                2 => (live / BLOCK) + random.below(2),
+                _ => 4 + random.below(512),
+            };
+            match random.below(3) {
+                0 => spoil(&file, block * BLOCK + random.below(BLOCK)),
+                1 => spoil(&file, block * BLOCK + random.below(128)),
+                _ => file.write_all_at(&vec![random.below(256) as u8; 512], block * BLOCK).unwrap(),
+            }
+        }
+        let Ok(check) = Check::of(&file) else {
+            assert!(Metadata::open(&file).is_err(), "what cannot be checked does not open");
+            refused += 1;
+            continue;
+        };
+        let opens = Metadata::open(&file).is_ok();
+        let harmless = check.worst().is_none_or(|worst| worst < Severity::Loss);
+        assert!(opens || !harmless, "round {round}: {:?}", check.findings());
+        if harmless {
+            continue;
+        }
+        if opens {
+            continue; // Nothing that is still needed was lost.
+        }
+        check.repair(&file).unwrap();
+        assert_eq!(findings(&file), []);
+        let metadata = Metadata::open(&file).unwrap();
+        for zone in 1..4 {
+            assert_ne!(metadata.zones().zone(zone as u32).condition, Condition::Empty, "round {round}");
+            assert_eq!(block_of_zone(&file, zone), [zone as u8; BLOCK as usize], "round {round}");
+        }
+        repaired += 1;
+    }
+    assert!(refused > 0 && repaired > 8, "{refused} {repaired}");
+}
