@@ -120,7 +120,8 @@ pub enum Aio {
     IoUring,
     /// A few threads per queue.
     Threads,
-    /// On the caller's thread: [`Disk::submit`] always says [`Submitted::Done`].
+    /// On the caller's thread: [`Disk::submit`] always says [`Submitted::Done`], but for what has to wait
+    /// for a zone, or is to be durable, on a disk with zones.
     Sync,
 }
 
@@ -128,7 +129,7 @@ pub enum Aio {
 ///
 /// One per virtqueue, used by one thread at a time. Requests in flight together are not ordered
 /// among each other; [`Op::Flush`] covers what completed before it was submitted. Nothing allocates
-/// per request once each slot has been used. Dropping a disk waits for what is in flight.
+/// per request once each slot has been used, but for what a disk with zones writes down of them. Dropping a disk waits for what is in flight.
 pub trait Disk: Send {
     /// Takes a request. It may stay with the disk until the next [`Disk::kick`] or [`Disk::wait`].
     ///
