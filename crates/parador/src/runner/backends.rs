@@ -110,8 +110,10 @@ struct Backend {
     starts: u32,
     started: Instant,
     wait: Duration,
-    /// When it is started anew.
+    /// When it is started anew, and how it ended if that was not said yet: a machine that ends meanwhile
+    /// has no need of it, and that its processes end is no news.
     due: Option<Instant>,
+    ended: Option<ExitStatus>,
 }
 
 /// The processes of a machine's devices.
@@ -128,7 +130,7 @@ impl Backends {
         for recipe in recipes {
             let child = Some(recipe.start()?);
             let (started, wait) = (Instant::now(), WAITS.0);
-            backends.all.push(Backend { recipe, child, starts: 1, started, wait, due: None });
+            backends.all.push(Backend { recipe, child, starts: 1, started, wait, due: None, ended: None });
         }
         Ok(backends)
     }
@@ -188,10 +190,14 @@ impl Backend {
             && let Ok(Some(status)) = child.try_wait()
         {
             self.child = None;
-            self.ended(status)?;
+            self.note(status)?;
         }
         if self.due.is_some_and(|due| due <= Instant::now()) {
             self.due = None;
+            if let Some(status) = self.ended.take() {
+                let id = &self.recipe.id;
+                eprintln!("warning: the process of device `{id}` ended: {status}\nhint: it is started anew");
+            }
             self.starts += 1;
             self.started = Instant::now();
             match self.recipe.start() {
@@ -205,12 +211,12 @@ impl Backend {
         Ok(())
     }
 
-    fn ended(&mut self, status: ExitStatus) -> Result<(), Diagnostic> {
+    fn note(&mut self, status: ExitStatus) -> Result<(), Diagnostic> {
         let id = &self.recipe.id;
         if self.starts == 1 && status.code().is_some_and(|code| code != 0) {
             return Err(Diagnostic::new(format!("the process of device `{id}` gave up: {status}")));
         }
-        eprintln!("warning: the process of device `{id}` ended: {status}\nhint: it is started anew");
+        self.ended = Some(status);
         if self.started.elapsed() > WAITS.1 {
             self.wait = WAITS.0;
         }
