@@ -1,0 +1,87 @@
+# A disk with zones as Linux and its tools see it: blkzone, fio in zones with verification, zonefs, and
+# btrfs that is scrubbed and mounted again. The image says the same afterwards, on this side.
+#
+# needs: bzimage initramfs rootfs
+# memory: 2048
+. "$LAB/lib.sh"
+
+"$PARADOR" image create --zoned zoned.img --size 512M --zone-size 4M --max-open 14 --max-active 14
+
+boot zoned memory.size=768M cpus=2 \
+    device.debian.model=virtio-blk "device.debian.path=$ROOTFS" device.debian.ro=true device.debian.ser=debian \
+    device.z.model=virtio-blk device.z.path=zoned.img device.z.zoned=host-managed device.z.ser=zoned \
+    device.z.queues=2 <<'END'
+disk=$(disk zoned)
+queue=/sys/block/${disk#/dev/}/queue
+same "model" "$(cat "$queue/zoned")" host-managed
+same "zones" "$(cat "$queue/nr_zones")" 128
+same "sectors in a zone" "$(cat "$queue/chunk_sectors")" 8192
+same "open zones" "$(cat "$queue/max_open_zones")" 14
+same "active zones" "$(cat "$queue/max_active_zones")" 14
+same "block" "$(cat "$queue/logical_block_size")" 4096
+
+blkzone() { debian /usr/sbin/blkzone "$@"; }
+# count CONDITION: how many zones are in it, as in em, oi, oe, cl, fu.
+count() { blkzone report "$disk" | grep -c "($1)" || true; }
+same "empty" "$(count em)" 128
+blkzone open --offset 8192 --count 2 "$disk"
+same "open" "$(count oe)" 2
+blkzone close --offset 8192 --count 2 "$disk"
+blkzone finish --offset 8192 --count 1 "$disk"
+same "full" "$(count fu)" 1
+! dd if=/dev/zero of="$disk" bs=4k count=1 seek=2050 oflag=direct 2>/dev/null || fail "wrote behind the write pointer"
+blkzone reset "$disk"
+same "empty again" "$(count em)" 128
+
+# zbd OPTION...: fio that knows zones.
+zbd() {
+    debian /usr/bin/fio --name=zbd --filename="$disk" --direct=1 --zonemode=zbd --ioengine=libaio --iodepth=16 \
+        --verify=crc32c --verify_fatal=1 --verify_state_save=0 --minimal "$@" >/tmp/fio 2>&1 ||
+        { cat /tmp/fio; fail "fio"; }
+}
+zbd --rw=write --bs=128k --size=32M
+zbd --rw=randwrite --bs=16k --size=64M --io_size=16M --max_open_zones=8
+echo "fio: verified"
+
+blkzone reset "$disk"
+debian mkzonefs -f "$disk" >/dev/null
+mkdir -p /z
+mount -t zonefs "$disk" /z
+# One is for the file system itself.
+same "files" "$(ls /z/seq | wc -l)" 127
+dd if=/dev/urandom of=/tmp/data bs=64k count=20 2>/dev/null
+dd if=/tmp/data of=/z/seq/3 bs=64k oflag=direct conv=notrunc 2>/dev/null
+dd if=/tmp/data of=/z/seq/4 bs=64k oflag=direct conv=notrunc 2>/dev/null
+truncate -s 0 /z/seq/4
+truncate -s 4194304 /z/seq/5
+umount /z
+mount -t zonefs "$disk" /z
+same "sizes" "$(stat -c %s /z/seq/3 /z/seq/4 /z/seq/5 | tr '\n' ' ')" "1310720 0 4194304 "
+same "data" "$(md5sum </z/seq/3)" "$(md5sum </tmp/data)"
+umount /z
+
+blkzone reset "$disk"
+debian modprobe btrfs
+debian mkfs.btrfs -q -O zoned -d single -m single "$disk"
+mount -t btrfs "$disk" /debian/mnt
+from=/debian/usr/lib/modules/$(uname -r)/kernel
+cp -a "$from/fs" /debian/mnt/tree
+sum() { (cd "$1" && find . -type f | sort | xargs md5sum | md5sum); }
+sync
+debian btrfs scrub start -B /mnt >/tmp/scrub || { cat /tmp/scrub; fail "scrub"; }
+grep -q 'no errors found' /tmp/scrub || fail "$(cat /tmp/scrub)"
+umount /debian/mnt
+echo 3 >/proc/sys/vm/drop_caches
+mount -t btrfs "$disk" /debian/mnt
+same "tree" "$(sum /debian/mnt/tree)" "$(sum "$from/fs")"
+umount /debian/mnt
+blkzone report "$disk" | grep -v '(em)' | sed 's/^ */guest: zone: /'
+END
+
+# Nobody has it open any more, and so none of its zones; nothing else has changed.
+"$PARADOR" image check zoned.img || fail "check"
+"$PARADOR" image report --map zoned.img
+sed -n 's/^guest: zone: \(.*]\).*/  \1/p' zoned.log | sed 's/2(oi)/4(cl)/' >guest
+"$PARADOR" image report zoned.img | grep -v '(em)' >here
+cat here
+cmp guest here || fail "the guest told otherwise"
