@@ -129,8 +129,12 @@ pub(crate) fn set_direct(file: &File) -> io::Result<()> {
     done(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, flags | libc::O_DIRECT) })
 }
 
-/// Whether the file system of `file` has no other place than memory (and swap).
+/// Whether `file` is a regular one, of a file system that has no other place than memory (and swap).
 pub(crate) fn is_in_memory(file: &File) -> bool {
+    // A device is said to be of the file system that its name is in, which is one in memory.
+    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return false;
+    }
     let mut stat = std::mem::MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: the kernel fills `stat` in, if it says so.
     let magic = unsafe {
@@ -215,4 +219,16 @@ fn size(result: isize) -> io::Result<usize> {
 
 fn done(result: i32) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_not_in_the_memory_that_its_name_is_in() {
+        let file = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
+        assert!(is_in_memory(file.as_file()));
+        assert!(!is_in_memory(&File::open("/dev/null").unwrap()));
+    }
 }
