@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::zoned::DeviceError;
 use crate::zoned::image::ImageError;
 
 /// Why an image cannot be opened, with the path and the cause in its message and what to do about
@@ -72,6 +73,14 @@ pub enum Error {
         /// Why not.
         source: ImageError,
     },
+    /// It is no block device with zones, or has them in a way that this program cannot serve.
+    #[error("cannot pass the zones of {} through", .path.display())]
+    ZonedDevice {
+        /// The device.
+        path: PathBuf,
+        /// Why not.
+        source: DeviceError,
+    },
     /// Opening a zoned image means writing to it.
     #[error("zoned disk image {} cannot be opened read-only", .path.display())]
     ZonedReadOnly {
@@ -119,6 +128,7 @@ impl Error {
                 ImageError::Damaged(_) => Some("keep a copy of it as it is; `parador image check` says more".into()),
                 ImageError::Host { .. } => None,
             },
+            Self::ZonedDevice { source, .. } => source.hint(),
             Self::ZonedReadOnly { .. } => Some("open it for writing, or a copy of it".into()),
             Self::Host { .. } => None,
         }
@@ -136,6 +146,7 @@ impl Error {
             | Self::Locked { path, .. }
             | Self::NoDirect { path, .. }
             | Self::Zoned { path, .. }
+            | Self::ZonedDevice { path, .. }
             | Self::ZonedReadOnly { path }
             | Self::Host { path, .. } => path,
         }

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use crate::engine::{SyncDisk, ThreadsDisk, UringDisk};
 use crate::raw::{Abilities, Alignment, RawFile};
-use crate::zoned::Zoned;
 use crate::zoned::disk::ZonedFile;
-use crate::{Aio, Disk, Error, raw, sys};
+use crate::zoned::{DeviceError, Zoned};
+use crate::{Aio, Disk, Error, raw, sys, sysfs};
 
 /// The unit of sizes in virtio and on disks, in bytes.
 pub const SECTOR: u32 = 512;
@@ -194,6 +194,34 @@ impl Image {
         let image = Self::from_file(file, options)?;
         let zoned = ZonedFile::open(Arc::clone(&image.raw), options.power_cut);
         let zoned = zoned.map_err(|source| Error::Zoned { path: path(), source })?;
+        Ok(Self { zoned: Some(Arc::new(zoned)), ..image })
+    }
+
+    /// As [`Image::open`], of a block device with zones: the host's own. Reading and writing always go
+    /// around the host's page cache.
+    ///
+    /// # Errors
+    /// As [`Image::open`]; besides, it is no such device, or its zones are not as [`Zoned`] has them.
+    pub fn open_zoned_device(options: &RawOptions) -> Result<Self, Error> {
+        Self::from_file_zoned_device(Self::open_file(options)?, options)
+    }
+
+    /// As [`Image::from_file`], of a block device with zones.
+    ///
+    /// # Errors
+    /// As [`Image::open_zoned_device`].
+    pub fn from_file_zoned_device(file: File, options: &RawOptions) -> Result<Self, Error> {
+        let path = || options.path.clone();
+        if options.read_only {
+            return Err(Error::ZonedReadOnly { path: path() });
+        }
+        let unfit = |source| Error::ZonedDevice { path: path(), source };
+        if !file.metadata().is_ok_and(|metadata| metadata.file_type().is_block_device()) {
+            return Err(unfit(DeviceError::NotADevice));
+        }
+        // The kernel takes no other writes to sequential zones.
+        let image = Self::from_file(file, &RawOptions { direct: true, ..options.clone() })?;
+        let zoned = ZonedFile::pass_through(Arc::clone(&image.raw)).map_err(unfit)?;
         Ok(Self { zoned: Some(Arc::new(zoned)), ..image })
     }
 
@@ -452,14 +480,7 @@ fn alignment(file: &File, topology: &Topology) -> Alignment {
 /// The unit of discards; `None` when the host has none.
 fn discard_granularity(file: &File, metadata: &std::fs::Metadata) -> Option<u32> {
     if metadata.file_type().is_block_device() {
-        let (major, minor) = (libc::major(metadata.rdev()), libc::minor(metadata.rdev()));
-        let device = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
-        let number = |name: &str| -> Option<u64> {
-            // A partition's limits are its disk's.
-            let text = std::fs::read_to_string(device.join("queue").join(name))
-                .or_else(|_| std::fs::read_to_string(device.join("../queue").join(name)));
-            text.ok()?.trim().parse().ok()
-        };
+        let number = |name| sysfs::queue(metadata, name)?.parse::<u64>().ok();
         number("discard_max_bytes").filter(|&most| most > 0)?;
         return Some(
             number("discard_granularity").and_then(|g| u32::try_from(g).ok()).unwrap_or(0).max(SECTOR),

@@ -43,6 +43,8 @@ mod image;
 mod raw;
 #[cfg(not(loom))]
 mod sys;
+#[cfg(not(loom))]
+mod sysfs;
 pub mod zoned;
 
 #[cfg(not(loom))]

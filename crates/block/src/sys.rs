@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use crate::Buffer;
+use crate::{Buffer, ZoneAction};
 
 /// The kernel takes at most this many pieces per vectored call (`IOV_MAX`).
 pub(crate) const MAX_PIECES: usize = 1024;
@@ -15,6 +15,41 @@ const BLKGETSIZE64: libc::Ioctl = 0x8008_1272_u32 as libc::Ioctl;
 const BLKIOMIN: libc::Ioctl = 0x1278;
 const BLKALIGNOFF: libc::Ioctl = 0x127a;
 const BLKDISCARD: libc::Ioctl = 0x1277;
+// linux/blkzoned.h
+const BLKREPORTZONE: libc::Ioctl = 0xc010_1282_u32 as libc::Ioctl;
+const BLKRESETZONE: libc::Ioctl = 0x4010_1283;
+const BLKOPENZONE: libc::Ioctl = 0x4010_1286;
+const BLKCLOSEZONE: libc::Ioctl = 0x4010_1287;
+const BLKFINISHZONE: libc::Ioctl = 0x4010_1288;
+const BLK_ZONE_REP_CAPACITY: u32 = 1;
+
+/// What the kernel says of a zone: `struct blk_zone`, all sizes in sectors of 512 bytes.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct BlkZone {
+    pub(crate) start: u64,
+    pub(crate) len: u64,
+    pub(crate) write_pointer: u64,
+    pub(crate) kind: u8,
+    pub(crate) condition: u8,
+    pub(crate) non_sequential: u8,
+    pub(crate) reset: u8,
+    pub(crate) reserved: [u8; 4],
+    pub(crate) capacity: u64,
+    pub(crate) more: [u8; 24],
+}
+
+/// Zones in one report.
+const REPORT_ZONES: usize = 256;
+
+/// `struct blk_zone_report`, with room.
+#[repr(C)]
+struct BlkZoneReport {
+    sector: u64,
+    count: u32,
+    flags: u32,
+    zones: [BlkZone; REPORT_ZONES],
+}
 
 /// Reads into `buffers`, at most [`MAX_PIECES`] of them; how many bytes.
 pub(crate) fn preadv(file: &File, buffers: &[Buffer], offset: u64) -> io::Result<usize> {
@@ -72,6 +107,33 @@ pub(crate) fn block_device_size(file: &File) -> io::Result<u64> {
     // SAFETY: the kernel writes one u64 to `bytes`, which outlives the call.
     done(unsafe { libc::ioctl(file.as_raw_fd(), BLKGETSIZE64, &raw mut bytes) })?;
     Ok(bytes)
+}
+
+/// Some zones of a block device, from the one at `sector` on; none behind the last one.
+pub(crate) fn report_zones(file: &File, sector: u64) -> io::Result<Vec<BlkZone>> {
+    let zones = [BlkZone::default(); REPORT_ZONES];
+    let mut report = Box::new(BlkZoneReport { sector, count: REPORT_ZONES as u32, flags: 0, zones });
+    // SAFETY: the kernel reads the header and writes as many zones as it says there is room for.
+    done(unsafe { libc::ioctl(file.as_raw_fd(), BLKREPORTZONE, &raw mut *report) })?;
+    let count = usize::try_from(report.count).unwrap_or(0).min(REPORT_ZONES);
+    let mut zones = report.zones[..count].to_vec();
+    if report.flags & BLK_ZONE_REP_CAPACITY == 0 {
+        zones.iter_mut().for_each(|zone| zone.capacity = zone.len);
+    }
+    Ok(zones)
+}
+
+/// Does `action` to the zones in a range of a block device, in bytes.
+pub(crate) fn change_zones(file: &File, action: ZoneAction, offset: u64, len: u64) -> io::Result<()> {
+    let request = match action {
+        ZoneAction::Open => BLKOPENZONE,
+        ZoneAction::Close => BLKCLOSEZONE,
+        ZoneAction::Finish => BLKFINISHZONE,
+        ZoneAction::Reset | ZoneAction::ResetAll => BLKRESETZONE,
+    };
+    let range = [offset / 512, len / 512];
+    // SAFETY: the kernel reads two u64 from `range`, which outlives the call.
+    done(unsafe { libc::ioctl(file.as_raw_fd(), request, range.as_ptr()) })
 }
 
 /// What a block device says about its blocks, in bytes: logical, physical, offset of the first
@@ -230,5 +292,11 @@ mod tests {
         let file = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
         assert!(is_in_memory(file.as_file()));
         assert!(!is_in_memory(&File::open("/dev/null").unwrap()));
+    }
+
+    #[test]
+    fn zones_are_as_large_as_the_kernel_has_them() {
+        assert_eq!((size_of::<BlkZone>(), std::mem::offset_of!(BlkZone, capacity)), (64, 32));
+        assert_eq!(std::mem::offset_of!(BlkZoneReport, zones), 16);
     }
 }

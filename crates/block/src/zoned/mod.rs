@@ -22,6 +22,8 @@
 //! ```
 
 #[cfg(not(loom))]
+mod device;
+#[cfg(not(loom))]
 pub(crate) mod disk;
 mod geometry;
 #[cfg(not(loom))]
@@ -32,6 +34,8 @@ mod word;
 mod words;
 mod zones;
 
+#[cfg(not(loom))]
+pub use device::DeviceError;
 #[cfg(not(loom))]
 pub use disk::Zoned;
 pub use geometry::{Geometry, GeometryError, MAX_ZONES};

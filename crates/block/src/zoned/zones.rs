@@ -14,6 +14,8 @@ use super::{Geometry, Refusal};
 pub struct Zones {
     geometry: Geometry,
     words: Words,
+    /// How many writes a zone takes at once.
+    at_once: u16,
     /// When each zone was last written to, by `clock`. Kept only where the number of open zones has
     /// a limit.
     stamps: Box<[AtomicU64]>,
@@ -114,10 +116,18 @@ impl Zones {
         Self {
             geometry,
             words,
+            at_once: MAX_WRITES,
             stamps: (0..limited).map(|_| AtomicU64::new(0)).collect(),
             clock: AtomicU64::new(1),
             resources: Mutex::new(Resources { active, ..Resources::default() }),
         }
+    }
+
+    /// These zones, each busy as long as one write is in flight in it: for a device that takes writes
+    /// only where its write pointer is.
+    #[must_use]
+    pub fn one_write_at_a_time(self) -> Self {
+        Self { at_once: 1, ..self }
     }
 
     /// What lasts of `zone`, which exists: its condition when nobody has it open, and how much of it
@@ -204,7 +214,7 @@ impl Zones {
             if end > word.pointer || lost(word.condition) {
                 return self.write(offset, len);
             }
-            if word.held || word.writes == MAX_WRITES {
+            if word.held || word.writes >= self.at_once {
                 return Err(Refusal::Busy);
             }
             let next = Word { writes: word.writes + 1, ..word };
@@ -260,17 +270,8 @@ impl Zones {
     pub fn open(&self, start: u64) -> Result<(), Refusal> {
         let zone = self.sequential_at(start)?;
         let mut resources = self.resources();
-        let word = self.free_word(zone)?;
-        match word.condition {
-            Condition::ExplicitlyOpen => return Ok(()),
-            Condition::ImplicitlyOpen => {}
-            Condition::Empty | Condition::Closed => self.admit(&mut resources, word.condition)?,
-            Condition::NotWritePointer | Condition::ReadOnly | Condition::Full | Condition::Offline => {
-                return Err(Refusal::InvalidCommand);
-            }
-        }
-        self.change(&mut resources, zone, |word| word.condition = Condition::ExplicitlyOpen);
-        Ok(())
+        self.free_word(zone)?;
+        self.set_open(&mut resources, zone)
     }
 
     /// Closes the zone that starts at `start`.
@@ -280,20 +281,8 @@ impl Zones {
     pub fn close(&self, start: u64) -> Result<(), Refusal> {
         let zone = self.sequential_at(start)?;
         let mut resources = self.resources();
-        match self.free_word(zone)?.condition {
-            Condition::Closed => Ok(()),
-            Condition::ImplicitlyOpen | Condition::ExplicitlyOpen => {
-                self.change(&mut resources, zone, |word| {
-                    word.condition = if word.pointer == 0 { Condition::Empty } else { Condition::Closed };
-                });
-                Ok(())
-            }
-            Condition::Empty
-            | Condition::NotWritePointer
-            | Condition::ReadOnly
-            | Condition::Full
-            | Condition::Offline => Err(Refusal::InvalidCommand),
-        }
+        self.free_word(zone)?;
+        self.set_closed(&mut resources, zone)
     }
 
     /// Takes the zone that starts at `start`, to reset or finish it: from now on it gets no writes.
@@ -337,6 +326,13 @@ impl Zones {
         let condition = if offline { Condition::Offline } else { Condition::ReadOnly };
         self.change(&mut resources, zone, |word| word.condition = condition);
         Ok(())
+    }
+
+    /// Takes over what the host says of `zone`, which exists: its condition, and how much of it is
+    /// written. Whoever calls this has a write in flight in it, or holds it.
+    pub(super) fn correct(&self, zone: u32, condition: Condition, pointer: u64) {
+        let mut resources = self.resources();
+        self.change(&mut resources, zone, |word| (word.condition, word.pointer) = (condition, pointer));
     }
 
     // --- What is asked for -----------------------------------------------------------------------
@@ -395,7 +391,7 @@ impl Zones {
             placed(word)?;
             let end = word.pointer.checked_add(len).filter(|end| *end <= capacity);
             let end = end.ok_or(Refusal::InvalidCommand)?;
-            if word.held || word.writes == MAX_WRITES { Err(Refusal::Busy) } else { Ok(end) }
+            if word.held || word.writes >= self.at_once { Err(Refusal::Busy) } else { Ok(end) }
         };
         let offset = |word: Word| self.geometry.start_of(zone) + word.pointer;
         let cell = &self.words[zone as usize];
@@ -454,6 +450,35 @@ impl Zones {
         let oldest = *resources.implicit.iter().min_by_key(stamp).ok_or(Refusal::OpenResource)?;
         self.change(resources, oldest, |word| word.condition = Condition::Closed);
         Ok(())
+    }
+
+    fn set_open(&self, resources: &mut Resources, zone: u32) -> Result<(), Refusal> {
+        let condition = self.word(zone).condition;
+        match condition {
+            Condition::ExplicitlyOpen => return Ok(()),
+            Condition::ImplicitlyOpen => {}
+            Condition::Empty | Condition::Closed => self.admit(resources, condition)?,
+            Condition::NotWritePointer | Condition::ReadOnly | Condition::Full | Condition::Offline => {
+                return Err(Refusal::InvalidCommand);
+            }
+        }
+        self.change(resources, zone, |word| word.condition = Condition::ExplicitlyOpen);
+        Ok(())
+    }
+
+    fn set_closed(&self, resources: &mut Resources, zone: u32) -> Result<(), Refusal> {
+        match self.word(zone).condition {
+            Condition::Closed => Ok(()),
+            Condition::ImplicitlyOpen | Condition::ExplicitlyOpen => {
+                self.change(resources, zone, |word| word.condition = word.condition.at_rest(word.pointer));
+                Ok(())
+            }
+            Condition::Empty
+            | Condition::NotWritePointer
+            | Condition::ReadOnly
+            | Condition::Full
+            | Condition::Offline => Err(Refusal::InvalidCommand),
+        }
     }
 
     /// Changes a zone whatever writers do meanwhile, and counts it anew.
@@ -533,7 +558,7 @@ impl Held<'_> {
 
     /// Empties the zone, which stays held: its data can be taken away before the next write.
     pub fn reset(&self) {
-        self.settle(Condition::Empty, 0);
+        self.zones.correct(self.zone, Condition::Empty, 0);
     }
 
     /// Whether the zone can be made full: an empty one has to be opened for it.
@@ -548,21 +573,30 @@ impl Held<'_> {
         self.zones.admit(&mut self.zones.resources(), condition)
     }
 
+    /// Opens the zone, explicitly.
+    ///
+    /// # Errors
+    /// As [`Zones::open`].
+    pub fn open(&self) -> Result<(), Refusal> {
+        self.zones.set_open(&mut self.zones.resources(), self.zone)
+    }
+
+    /// Closes the zone.
+    ///
+    /// # Errors
+    /// As [`Zones::close`].
+    pub fn close(&self) -> Result<(), Refusal> {
+        self.zones.set_closed(&mut self.zones.resources(), self.zone)
+    }
+
     /// Makes the zone full. What was not written reads as zeroes.
     pub fn finish(&self) {
-        let pointer = self.written();
-        self.settle(Condition::Full, pointer);
+        self.zones.correct(self.zone, Condition::Full, self.written());
     }
 
     /// Whether it failed just before it was taken; it does not as long as it is held.
     fn is_lost(&self) -> bool {
         matches!(self.zones.word(self.zone).condition, Condition::ReadOnly | Condition::Offline)
-    }
-
-    fn settle(&self, condition: Condition, pointer: u64) {
-        let mut resources = self.zones.resources();
-        self.zones
-            .change(&mut resources, self.zone, |word| (word.condition, word.pointer) = (condition, pointer));
     }
 }
 

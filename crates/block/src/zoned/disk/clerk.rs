@@ -18,6 +18,8 @@ use crate::{Outcome, Tag};
 pub(super) enum Work {
     Flush,
     /// The zone that starts there.
+    Open(u64),
+    Close(u64),
     Finish(u64),
     Reset(u64),
     ResetAll,
@@ -144,23 +146,42 @@ impl Core {
         if about_zones > 0 {
             self.bells.clerk_listens();
             let _holding = self.holding.lock().unwrap_or_else(PoisonError::into_inner);
-            self.reset(jobs, busy);
+            self.open_or_close(jobs, busy);
+            while self.reset(jobs, busy) {}
             self.finish(jobs, busy);
         }
         if !jobs.is_empty() {
-            let result = self.metadata.flush();
-            jobs.drain(..).for_each(|job| job.end(copy(&result)));
+            let result = self.keeper.flush();
+            jobs.drain(..).for_each(|job| job.end(self.copy(&result)));
         }
         // What was done may be what these wait for.
         (1..about_zones).contains(&busy.len())
     }
 
-    /// Resets all zones it can with one record. A request is over when that is durable; writes wait
-    /// until the zone's old data is gone.
-    fn reset(&self, jobs: &mut Vec<Job>, busy: &mut Vec<Job>) {
-        let zones = self.metadata.zones();
+    fn open_or_close(&self, jobs: &mut Vec<Job>, busy: &mut Vec<Job>) {
+        for job in jobs.extract_if(.., |job| matches!(job.work, Work::Open(_) | Work::Close(_))) {
+            let done = match job.work {
+                Work::Open(zone) => self.zones().hold(zone).map(|held| self.keeper.open(&held)),
+                Work::Close(zone) => self.zones().hold(zone).map(|held| self.keeper.close(&held)),
+                _ => continue,
+            };
+            self.bells.ring_queues();
+            match done {
+                Ok(done) => job.end(done.map(|()| 0).map_err(|fault| self.keeper.judge(fault))),
+                Err(Refusal::Busy) => busy.push(job),
+                Err(refusal) => job.end(Err(refusal.into())),
+            }
+        }
+    }
+
+    /// Resets all zones it can with one record, or one at a time where each has an end of its own; says
+    /// whether there were any. A request is over when that is durable; writes wait until the zone's old
+    /// data is gone.
+    fn reset(&self, jobs: &mut Vec<Job>, busy: &mut Vec<Job>) -> bool {
+        let zones = self.zones();
+        let (most, before) = (if self.keeper.is_device() { 1 } else { usize::MAX }, jobs.len());
         let (mut held, mut done): (Vec<Held<'_>>, Vec<Job>) = (Vec::new(), Vec::new());
-        for job in jobs.extract_if(.., |job| matches!(job.work, Work::Reset(_) | Work::ResetAll)) {
+        for job in jobs.extract_if(.., |job| matches!(job.work, Work::Reset(_) | Work::ResetAll)).take(most) {
             let taken = match job.work {
                 Work::Reset(zone) => zones.hold(zone).map(|zone| held.push(zone)),
                 _ => zones.hold_all().map(|mut all| held.append(&mut all)),
@@ -172,39 +193,40 @@ impl Core {
             }
         }
         if !done.is_empty() {
-            let result = self.metadata.empty(&held);
-            done.into_iter().for_each(|job| job.end(copy(&result)));
+            let result = self.keeper.empty(&held);
+            done.into_iter().for_each(|job| job.end(self.copy(&result)));
             if result.is_ok() {
-                held.iter().for_each(|zone| self.punch(zone));
+                held.iter().for_each(|zone| self.keeper.emptied(zone));
             }
         }
         drop(held);
         self.bells.ring_queues();
+        jobs.len() < before
     }
 
     fn finish(&self, jobs: &mut Vec<Job>, busy: &mut Vec<Job>) {
         for job in jobs.extract_if(.., |job| matches!(job.work, Work::Finish(_))) {
             let Work::Finish(zone) = job.work else { continue };
-            let held = self.metadata.zones().hold(zone);
+            let held = self.zones().hold(zone);
             let finished = held.and_then(|held| {
                 held.may_finish()?;
-                Ok(self.metadata.finish(&held))
+                Ok(self.keeper.finish(&held))
             });
             self.bells.ring_queues();
             match finished {
-                Ok(result) => job.end(outcome(result)),
+                Ok(result) => job.end(self.copy(&result)),
                 Err(Refusal::Busy) => busy.push(job),
                 Err(refusal) => job.end(Err(refusal.into())),
             }
         }
     }
 
-    /// Takes the data of a zone that was emptied away.
-    fn punch(&self, zone: &Held<'_>) {
-        if let Err(error) = self.metadata.punch(zone) {
-            let (zone, path) = (zone.zone(), self.raw.path.display());
-            tracing::warn!("disk image {path}: the space of zone {zone} cannot be given back: {error}");
-        }
+    /// The same again, as its zone has it: an error of the host cannot be cloned.
+    fn copy(&self, result: &io::Result<()>) -> Outcome {
+        let again = |error: &io::Error| {
+            error.raw_os_error().map_or(error.kind().into(), io::Error::from_raw_os_error)
+        };
+        outcome(result.as_ref().copied().map_err(again)).map_err(|fault| self.keeper.judge(fault))
     }
 }
 
@@ -212,11 +234,4 @@ impl Core {
 fn give_up(jobs: &mut Vec<Job>) {
     jobs.extract_if(.., |job| job.is_given_up())
         .for_each(|job| job.end(Err(io::ErrorKind::Interrupted.into())));
-}
-
-/// The same again: an error of the host cannot be cloned.
-fn copy(result: &io::Result<()>) -> Outcome {
-    let again =
-        |error: &io::Error| error.raw_os_error().map_or(error.kind().into(), io::Error::from_raw_os_error);
-    outcome(result.as_ref().copied().map_err(again))
 }

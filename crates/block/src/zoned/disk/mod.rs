@@ -1,8 +1,9 @@
-//! A disk with zones: what there is to ask of it beside requests, and the one that is kept in an
-//! image file.
+//! A disk with zones: what there is to ask of it beside requests, and how it works, whoever keeps the
+//! zones.
 
 mod bells;
 mod clerk;
+mod keeper;
 mod queue;
 #[cfg(test)]
 mod tests;
@@ -13,11 +14,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use self::bells::Bells;
 use self::clerk::Desk;
+use self::keeper::InImage;
+pub(super) use self::keeper::Keeper;
 use self::queue::ZonedDisk;
+use super::device::{Device, DeviceError};
 use super::image::{ImageError, Metadata};
-use super::{Geometry, Refusal, Write, Zone};
-use crate::Disk;
-use crate::raw::{RawFile, Scratch};
+use super::{Geometry, Refusal, Write, Zone, Zones};
+use crate::raw::RawFile;
+use crate::{Disk, Fault};
 
 /// What a disk with zones is asked beside requests. Usable from any thread.
 pub trait Zoned: Send + Sync {
@@ -31,22 +35,24 @@ pub trait Zoned: Send + Sync {
     /// What the host says.
     fn report(&self, first: u32, zones: &mut [Zone]) -> io::Result<usize>;
 
-    /// Makes `zone` read-only, or offline, for good: for tests of what runs on the disk.
+    /// Makes `zone` read-only, or offline, for tests of what runs on the disk: for good in an image; a
+    /// device of the host knows nothing of it, and has the zone as it was when it is opened again.
     ///
     /// # Errors
     /// There is no such zone, or it is offline already (`InvalidInput`); what the host says.
     fn fail(&self, zone: u32, offline: bool) -> io::Result<()>;
 }
 
-/// A zoned image that is open, shared by its queues; dropping it closes the image.
+/// A disk with zones that is open, shared by its queues; dropping it closes it.
 pub(crate) struct ZonedFile {
     core: Arc<Core>,
 }
 
 /// What queues and the clerk share.
 struct Core {
-    raw: Arc<RawFile>,
-    metadata: Metadata,
+    keeper: Box<dyn Keeper>,
+    /// What it is called.
+    name: String,
     desk: Desk,
     bells: Bells,
     /// Held while zones are: whoever else changes one finds none busy.
@@ -64,9 +70,22 @@ impl ZonedFile {
         }
         let open = if power_cut { Metadata::open_forgetful } else { Metadata::open };
         let metadata = open(&raw.file)?;
-        let core =
-            Core { raw, metadata, desk: Desk::default(), bells: Bells::default(), holding: Mutex::default() };
-        Ok(Self { core: Arc::new(core) })
+        let name = raw.path.display().to_string();
+        Ok(Self::kept_by(Box::new(InImage { raw, metadata }), name))
+    }
+
+    /// Takes the zones of the block device in `raw`'s file, which is nobody else's.
+    ///
+    /// # Errors
+    /// See [`DeviceError`].
+    pub(crate) fn pass_through(raw: Arc<RawFile>) -> Result<Self, DeviceError> {
+        let name = raw.path.display().to_string();
+        Ok(Self::kept_by(Box::new(Device::open(raw)?), name))
+    }
+
+    pub(super) fn kept_by(keeper: Box<dyn Keeper>, name: String) -> Self {
+        let (desk, bells, holding) = (Desk::default(), Bells::default(), Mutex::default());
+        Self { core: Arc::new(Core { keeper, name, desk, bells, holding }) }
     }
 
     /// A queue whose data `inner` moves, which is one over the whole file.
@@ -79,52 +98,56 @@ impl ZonedFile {
 
     /// Makes every write that is over durable.
     pub(crate) fn flush(&self) -> io::Result<()> {
-        self.core.metadata.flush()
+        self.core.keeper.flush()
     }
 
-    /// Makes every write durable, and says that nobody has the image open.
+    /// Makes every write durable, and says that nobody has the disk open.
     pub(crate) fn close(&self) -> io::Result<()> {
-        self.core.metadata.close()
+        self.core.keeper.shut()
     }
 }
 
 impl Core {
+    fn zones(&self) -> &Zones {
+        self.keeper.zones()
+    }
+
     /// A write is over; whoever waits for its zone learns it.
     fn complete(&self, write: Write) {
-        self.metadata.zones().complete(write);
+        self.zones().complete(write);
         if self.bells.ring() {
             self.desk.tell();
         }
     }
 
-    /// Whatever is left of a write that failed reads as zeroes. In a conventional zone that is for
-    /// whoever wrote to judge.
-    fn blank(&self, offset: u64, len: u64) {
-        let geometry = self.metadata.zones().geometry();
-        let Some(zone) = geometry.zone_at(offset).filter(|zone| !geometry.is_conventional(*zone)) else {
-            return;
-        };
-        let at = self.metadata.data_offset() + offset;
-        if let Err(error) = self.raw.write_zeroes(at, len, true, &mut Scratch::default()) {
-            tracing::error!("disk image {}: zone {zone} is lost: {error}", self.raw.path.display());
+    /// A write that is in flight failed: makes its zone right, and says what the error means. In a
+    /// conventional zone what is left of it is for whoever wrote to judge.
+    fn failed(&self, offset: u64, len: u64, fault: Fault) -> Fault {
+        let geometry = self.zones().geometry();
+        let zone = geometry.zone_at(offset).filter(|zone| !geometry.is_conventional(*zone));
+        if let Some(zone) = zone
+            && let Err(error) = self.keeper.mend(zone, offset, len)
+        {
+            tracing::error!("disk {}: zone {zone} is lost: {error}", self.name);
             // It is so now, even if it cannot be written down.
             let _ = self.fail(zone, true);
         }
+        self.keeper.judge(fault)
     }
 
     fn fail(&self, zone: u32, offline: bool) -> io::Result<()> {
         let _none_is_busy = self.holding.lock().unwrap_or_else(PoisonError::into_inner);
-        self.metadata.fail(zone, offline)
+        self.keeper.fail(zone, offline)
     }
 }
 
 impl Zoned for ZonedFile {
     fn geometry(&self) -> &Geometry {
-        self.core.metadata.zones().geometry()
+        self.core.zones().geometry()
     }
 
     fn report(&self, first: u32, zones: &mut [Zone]) -> io::Result<usize> {
-        let known = self.core.metadata.zones();
+        let known = self.core.zones();
         let mut count = 0;
         for (number, zone) in (first..self.geometry().zones()).zip(zones) {
             *zone = known.zone(number);
@@ -148,14 +171,14 @@ impl Drop for ZonedFile {
     fn drop(&mut self) {
         self.core.desk.close();
         if let Err(error) = self.close() {
-            let path = self.core.raw.path.display();
-            tracing::error!("disk image {path}: its last writes may not be durable: {error}");
+            let name = &self.core.name;
+            tracing::error!("disk {name}: its last writes may not be durable: {error}");
         }
     }
 }
 
 impl fmt::Debug for ZonedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ZonedFile").field("raw", &self.core.raw).field("geometry", self.geometry()).finish()
+        f.debug_struct("ZonedFile").field("name", &self.core.name).field("geometry", self.geometry()).finish()
     }
 }

@@ -1,4 +1,4 @@
-//! One queue of requests to a zoned image: zones say where data goes, a disk without zones over the
+//! One queue of requests to a disk with zones: zones say where data goes, a disk without zones over the
 //! same file moves it.
 
 use std::collections::VecDeque;
@@ -134,20 +134,18 @@ impl ZonedDisk {
         self.free.push(index);
         let Some((write, len)) = write else { return (tag, result) };
         let at = write.offset;
-        if result.is_err() {
-            self.file.core.blank(at, len);
-        }
+        let result = result.map_err(|fault| self.file.core.failed(at, len, fault));
         self.file.core.complete(write);
         (tag, result.map(|_| if append { at } else { 0 }))
     }
 
     fn read(&mut self, offset: u64, buffers: &[Buffer], tag: Tag) -> Submitted {
         let Some(len) = buffer::total(buffers) else { return refused(Refusal::OutOfRange) };
-        let written = match self.file.core.metadata.zones().read(offset, len) {
+        let written = match self.file.core.zones().read(offset, len) {
             Ok(written) => written,
             Err(refusal) => return refused(refusal),
         };
-        let offset = self.file.core.metadata.data_offset() + offset;
+        let offset = self.file.core.keeper.data_offset() + offset;
         if written == len {
             return self.start(Op::Read { offset, buffers }, Slot { tag, ..Slot::default() });
         }
@@ -164,7 +162,7 @@ impl ZonedDisk {
     /// Does what may find a zone busy; `None` if it is.
     fn attempt(&mut self, kind: Kind, buffers: &[Buffer], tag: Tag) -> Option<Submitted> {
         let Some(len) = buffer::total(buffers) else { return Some(refused(Refusal::OutOfRange)) };
-        let zones = self.file.core.metadata.zones();
+        let zones = self.file.core.zones();
         let placed = match kind {
             Kind::Write { offset } => zones.write(offset, len).map(Some),
             Kind::Again { offset } => zones.write_again(offset, len).map(Some),
@@ -175,7 +173,7 @@ impl ZonedDisk {
         };
         match placed {
             Ok(Some(write)) => {
-                let offset = self.file.core.metadata.data_offset() + write.offset;
+                let offset = self.file.core.keeper.data_offset() + write.offset;
                 let append = matches!(kind, Kind::Append { .. } | Kind::AppendAgain { .. });
                 let place = (tag, write.offset);
                 let slot = Slot { tag, write: Some((write, len)), append };
@@ -237,8 +235,37 @@ impl ZonedDisk {
     }
 
     fn same_zone(&self, one: Kind, other: Kind) -> bool {
-        let size = self.file.core.metadata.zones().geometry().zone_size;
+        let size = self.file.core.zones().geometry().zone_size;
         one.place() / size == other.place() / size
+    }
+
+    /// Writes what is not written already.
+    fn write_rest(&mut self, offset: u64, buffers: &[Buffer], tag: Tag) -> Submitted {
+        let written = self.already(offset, buffers);
+        let mut rest = buffers.to_vec();
+        let rest = buffer::advance(&mut rest, usize::try_from(written).unwrap_or(usize::MAX));
+        if written > 0 && rest.is_empty() {
+            return Submitted::Done(Ok(0));
+        }
+        self.attempt_or_keep(Kind::Write { offset: offset + written }, rest, tag)
+    }
+
+    fn is_written(&self, offset: u64, buffers: &[Buffer]) -> bool {
+        buffer::total(buffers) == Some(self.already(offset, buffers))
+    }
+
+    /// How much of a write to a sequential zone is there already.
+    fn already(&self, offset: u64, buffers: &[Buffer]) -> u64 {
+        let zones = self.file.core.zones();
+        let zone = zones.geometry().zone_at(offset);
+        if zone.is_none_or(|zone| zones.geometry().is_conventional(zone)) {
+            return 0;
+        }
+        buffer::total(buffers).and_then(|len| zones.read(offset, len).ok()).unwrap_or(0)
+    }
+
+    fn is_device(&self) -> bool {
+        self.file.core.keeper.is_device()
     }
 
     fn ask_clerk(&mut self, work: Work, tag: Tag) -> Submitted {
@@ -266,6 +293,8 @@ impl Disk for ZonedDisk {
             Op::Append { zone, buffers } => self.attempt_or_keep(Kind::Append { zone }, buffers, tag),
             Op::Flush => self.ask_clerk(Work::Flush, tag),
             Op::Zone { action, zone } => match action {
+                ZoneAction::Open if self.is_device() => self.ask_clerk(Work::Open(zone), tag),
+                ZoneAction::Close if self.is_device() => self.ask_clerk(Work::Close(zone), tag),
                 ZoneAction::Open => self.attempt_or_keep(Kind::Open { zone }, &[], tag),
                 ZoneAction::Close => self.attempt_or_keep(Kind::Close { zone }, &[], tag),
                 ZoneAction::Finish => self.ask_clerk(Work::Finish(zone), tag),
@@ -280,8 +309,12 @@ impl Disk for ZonedDisk {
 
     fn resubmit(&mut self, op: Op<'_>, tag: Tag, place: Option<u64>) -> Submitted {
         match (op, place) {
+            (Op::Write { offset, buffers }, _) if self.is_device() => self.write_rest(offset, buffers, tag),
+            (Op::Append { buffers, .. }, Some(at)) if self.is_device() && self.is_written(at, buffers) => {
+                Submitted::Done(Ok(at))
+            }
             (Op::Write { offset, buffers }, _) => self.attempt_or_keep(Kind::Again { offset }, buffers, tag),
-            (Op::Append { zone, buffers }, Some(at)) => {
+            (Op::Append { zone, buffers }, Some(at)) if !self.is_device() => {
                 self.attempt_or_keep(Kind::AppendAgain { zone, at }, buffers, tag)
             }
             _ => self.submit(op, tag),

@@ -60,7 +60,7 @@ impl Fixture {
     }
 
     fn condition(&self, zone: u32) -> Condition {
-        self.file.core.metadata.zones().zone(zone).condition
+        self.file.core.zones().zone(zone).condition
     }
 
     /// Waits until the clerk has looked at all it was given: a flush comes after the rest.
@@ -85,7 +85,7 @@ fn writes_to_a_busy_zone_wait_in_order_and_nothing_else_does() {
     for aio in ENGINES {
         let mut it = Fixture::new(aio);
         let file = Arc::clone(&it.file);
-        let held = file.core.metadata.zones().hold(ZONE).unwrap();
+        let held = file.core.zones().hold(ZONE).unwrap();
         assert!(it.write(ZONE, 1));
         assert!(it.write(ZONE + BLOCK as u64, 2));
         assert!(it.act(ZoneAction::Close, ZONE, 3));
@@ -101,7 +101,7 @@ fn writes_to_a_busy_zone_wait_in_order_and_nothing_else_does() {
         over.sort_unstable();
         assert_eq!(over, [1, 2, 3]);
         // In any other order the second would not have been at the write pointer.
-        assert_eq!(file.core.metadata.zones().zone(1).write_pointer, Some(ZONE + 2 * BLOCK as u64));
+        assert_eq!(file.core.zones().zone(1).write_pointer, Some(ZONE + 2 * BLOCK as u64));
         assert_eq!(it.condition(1), Condition::Closed);
     }
 }
@@ -111,7 +111,7 @@ fn who_sleeps_over_a_busy_zone_is_woken() {
     for aio in ENGINES {
         let mut it = Fixture::new(aio);
         let file = Arc::clone(&it.file);
-        let held = file.core.metadata.zones().hold(ZONE).unwrap();
+        let held = file.core.zones().hold(ZONE).unwrap();
         assert!(it.write(ZONE, 1));
         it.disk.kick();
         thread::scope(|scope| {
@@ -122,7 +122,7 @@ fn who_sleeps_over_a_busy_zone_is_woken() {
             });
             assert_eq!(it.over(1), [1]);
         });
-        assert!(!file.core.metadata.zones().zone(1).write_pointer.unwrap().is_multiple_of(ZONE));
+        assert!(!file.core.zones().zone(1).write_pointer.unwrap().is_multiple_of(ZONE));
     }
 }
 
@@ -142,7 +142,7 @@ fn the_descriptor_says_when_to_look_again() {
         };
         assert_eq!(done, 1);
         // A zone is free again.
-        let held = file.core.metadata.zones().hold(2 * ZONE).unwrap();
+        let held = file.core.zones().hold(2 * ZONE).unwrap();
         assert!(it.write(2 * ZONE, 2));
         it.disk.kick();
         drop(held);
@@ -162,7 +162,7 @@ fn a_reset_waits_for_writes_of_other_queues_and_holds_nobody_up() {
     for aio in ENGINES {
         let mut it = Fixture::new(aio);
         let file = Arc::clone(&it.file);
-        let elsewhere = file.core.metadata.zones().append(ZONE, BLOCK as u64).unwrap();
+        let elsewhere = file.core.zones().append(ZONE, BLOCK as u64).unwrap();
         assert!(it.act(ZoneAction::Reset, ZONE, 1));
         assert!(it.act(ZoneAction::ResetAll, 0, 2));
         assert!(it.act(ZoneAction::Finish, ZONE, 3));
@@ -183,10 +183,10 @@ fn what_waits_can_be_given_up() {
     for aio in ENGINES {
         let mut it = Fixture::new(aio);
         let file = Arc::clone(&it.file);
-        let elsewhere = file.core.metadata.zones().append(2 * ZONE, BLOCK as u64).unwrap();
+        let elsewhere = file.core.zones().append(2 * ZONE, BLOCK as u64).unwrap();
         assert!(it.act(ZoneAction::Reset, 2 * ZONE, 1));
         it.settle();
-        let held = file.core.metadata.zones().hold(ZONE).unwrap();
+        let held = file.core.zones().hold(ZONE).unwrap();
         assert!(it.write(ZONE, 2));
         it.disk.kick();
         it.disk.cancel();
@@ -216,8 +216,8 @@ fn a_queue_may_go_whatever_waits_in_it() {
     for aio in ENGINES {
         let mut it = Fixture::new(aio);
         let zones = Arc::clone(&it.file);
-        let held = zones.core.metadata.zones().hold(ZONE).unwrap();
-        let elsewhere = zones.core.metadata.zones().append(2 * ZONE, BLOCK as u64).unwrap();
+        let held = zones.core.zones().hold(ZONE).unwrap();
+        let elsewhere = zones.core.zones().append(2 * ZONE, BLOCK as u64).unwrap();
         it.write(ZONE, 1);
         it.act(ZoneAction::Reset, 2 * ZONE, 2);
         it.act(ZoneAction::Reset, 4 * ZONE, 3);
@@ -226,7 +226,7 @@ fn a_queue_may_go_whatever_waits_in_it() {
         drop(held);
         zones.core.complete(elsewhere);
         // What it moved is over, and its zone can be held.
-        assert!(!matches!(zones.core.metadata.zones().hold(3 * ZONE), Err(Refusal::Busy)));
+        assert!(!matches!(zones.core.zones().hold(3 * ZONE), Err(Refusal::Busy)));
         // So does the image with the last of its users.
         drop((it.file, zones));
         Image::open_zoned(&RawOptions::new(it.path.path())).unwrap();
@@ -237,7 +237,7 @@ fn a_queue_may_go_whatever_waits_in_it() {
 fn what_was_never_written_reads_as_zeroes_even_where_the_file_has_something_else() {
     for aio in ENGINES {
         let mut it = Fixture::new(aio);
-        let data = it.file.core.metadata.data_offset();
+        let data = it.file.core.keeper.data_offset();
         std::os::unix::fs::FileExt::write_all_at(it.path.as_file(), &[9; 3 * BLOCK], data + ZONE).unwrap();
         it.write(ZONE, 1);
         it.settle_writes();
