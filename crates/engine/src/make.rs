@@ -182,6 +182,9 @@ impl Maker<'_> {
             None => Image::open_file(&options).map_err(wrong)?,
         };
         let Some(zones) = &plan.zones else { return Image::from_file(file, &options).map_err(wrong) };
+        if zones.of_host {
+            return Image::from_file_zoned_device(file, &options).map_err(wrong);
+        }
         let image = Image::from_file_zoned(file, &options).map_err(wrong)?;
         let differ = image.zoned().and_then(|zoned| zones.differ(zoned.geometry()));
         match differ {

@@ -151,9 +151,11 @@ fn open_image(keys: &Checked, fd_key: &str, block: &Block) -> Result<File, Diagn
 pub(crate) fn image_hint(block: &Block, error: &Error) -> Option<String> {
     let Some(zones) = &block.zones else { return error.hint() };
     match error {
+        Error::Missing { .. } if zones.of_host => Some("name a block device of this host".to_owned()),
         Error::Missing { path } => Some(format!("make one with `{}`", zones.command(path))),
         Error::Zoned { source: ImageError::NotAnImage, .. } => Some(
-            "leave `zoned` out for a raw disk; `parador image create --zoned` makes one with zones"
+            "leave `zoned` out for a raw disk, say `passthrough` for a block device with zones; \
+             `parador image create --zoned` makes an image"
                 .to_owned(),
         ),
         _ => error.hint(),

@@ -13,6 +13,8 @@ pub struct Zones {
     asked: Vec<(&'static str, u64)>,
     /// Whether what is not flushed is gone when the process ends.
     pub(crate) power_cut: bool,
+    /// Whether they are those of a block device of the host.
+    pub(crate) of_host: bool,
 }
 
 /// What can be asked: the key, whether it is a size in bytes, and what an image has.
@@ -29,12 +31,21 @@ const KEYS: &[Key] = &[
 
 /// Decides whether a disk has zones, and which.
 pub(crate) fn zones(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Option<Zones> {
-    if check.keys.word(&key("zoned")) != Some("host-managed") {
-        for name in KEYS.iter().map(|(name, ..)| *name).chain(["power_cut"]) {
-            check.without_effect(&key(name), "it is for zoned=host-managed");
-        }
-        return None;
+    let of_host = match check.keys.word(&key("zoned")) {
+        Some("host-managed") => return Some(in_image(check, key)),
+        word => word == Some("passthrough"),
+    };
+    for name in KEYS.iter().map(|(name, ..)| *name).chain(["power_cut"]) {
+        check.without_effect(&key(name), "it is for zoned=host-managed");
     }
+    if of_host && check.keys.bool(&key("ro")) {
+        check.error(&key("ro"), "a disk with zones cannot be read-only", "leave `ro` out");
+    }
+    one_size(check, key, of_host);
+    of_host.then(|| Zones { of_host, ..Zones::default() })
+}
+
+fn in_image(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Zones {
     if check.keys.bool(&key("ro")) {
         let hint = "leave `ro` out, or give the machine a copy of the image";
         check.error(&key("ro"), "a disk with zones cannot be read-only: to open it is to write to it", hint);
@@ -43,12 +54,16 @@ pub(crate) fn zones(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Opt
         let message = "a disk with zones does not go around the host's page cache";
         check.error(&key("nocache"), message, "leave `nocache` out");
     }
-    if check.keys.word(&key("sectorsize")) == Some("512/4096") {
-        let message = "a disk with zones has one size of blocks";
-        check.error(&key("sectorsize"), message, "leave it out: the image says which");
-    }
+    one_size(check, key, true);
     let asked = KEYS.iter().filter_map(|(name, ..)| Some((*name, check.keys.int(&key(name))?)));
-    Some(Zones { asked: asked.collect(), power_cut: check.keys.bool(&key("power_cut")) })
+    Zones { asked: asked.collect(), power_cut: check.keys.bool(&key("power_cut")), of_host: false }
+}
+
+fn one_size(check: &mut Check<'_>, key: &impl Fn(&str) -> String, zoned: bool) {
+    if zoned && check.keys.word(&key("sectorsize")) == Some("512/4096") {
+        let message = "a disk with zones has one size of blocks";
+        check.error(&key("sectorsize"), message, "leave it out: the disk says which");
+    }
 }
 
 impl Zones {
@@ -85,7 +100,7 @@ mod tests {
     fn an_image_is_as_it_was_asked_for_or_not() {
         let geometry = Geometry { conventional: 4, max_open: 8, ..Geometry::new(1 << 30, 64 << 20) };
         let differ = |asked: &[(&'static str, u64)]| {
-            Zones { asked: asked.to_vec(), power_cut: false }.differ(&geometry)
+            Zones { asked: asked.to_vec(), ..Zones::default() }.differ(&geometry)
         };
         assert_eq!(differ(&[]), None);
         assert_eq!(differ(&[("zone_size", 64 << 20), ("conventional", 4), ("max_open", 8)]), None);

@@ -70,7 +70,8 @@ fn zones_that_cannot_be() {
          device.a.nocache=true\ndevice.a.sectorsize=512/4096\ndevice.b.model=virtio-blk\ndevice.b.path=b.img\n\
          device.b.zone_size=64M\ndevice.b.power_cut=true\ndevice.c.model=virtio-blk\ndevice.c.backend=vhost-user\ndevice.c.socket=s\n\
          device.c.zoned=host-managed\ndevice.c.max_open=8\ndevice.d.model=virtio-blk\ndevice.d.path=d.img\n\
-         device.d.zoned=host-managed\ndevice.d.zone_size=48\n",
+         device.d.zoned=host-managed\ndevice.d.zone_size=48\ndevice.e.model=virtio-blk\ndevice.e.path=/dev/nullb0\n\
+         device.e.zoned=passthrough\ndevice.e.ro=true\ndevice.e.nocache=true\ndevice.e.sectorsize=512/4096\ndevice.e.max_open=8\n",
     );
 }
 
@@ -78,13 +79,14 @@ fn zones_that_cannot_be() {
 fn a_disk_has_zones_if_it_is_said() {
     let plan = decided(
         "device.a.model=virtio-blk\ndevice.a.path=a.img\ndevice.a.zoned=host-managed\n\
-         device.b.model=virtio-blk\ndevice.b.path=b.img\ndevice.b.zoned=none\n",
+         device.b.model=virtio-blk\ndevice.b.path=b.img\ndevice.b.zoned=none\n\
+         device.c.model=virtio-blk\ndevice.c.path=/dev/nullb0\ndevice.c.zoned=passthrough\n",
     );
     let zoned = plan.devices.iter().map(|device| match &device.model {
         Model::Block(block) => block.zones.is_some(),
         _ => unreachable!("{device:?}"),
     });
-    assert_eq!(zoned.collect::<Vec<_>>(), [true, false]);
+    assert_eq!(zoned.collect::<Vec<_>>(), [true, false, true]);
 }
 
 #[test]
@@ -102,7 +104,6 @@ fn what_only_other_systems_have() {
         "not_there_yet",
         "boot.kernel=k\nbootrom=/fw.fd\nrtc.use_localtime=yes\nx86.x2apic=true\nkeyboard.layout=uk\n\
          destroy_on_poweroff=true\nacpi_tables=true\ndevice.h.model=hostbridge\ndevice.h.pcireg.vendor=0x1022\n\
-         device.z.model=virtio-blk\ndevice.z.path=/dev/nullb0\ndevice.z.zoned=passthrough\n\
          device.q.model=virtio-blk\ndevice.q.path=q.img\ndevice.q.format=qcow2\ndevice.q.zoned=none\n\
          device.n.model=nvme\ndevice.n.path=n.img\ndevice.e.model=virtio-net\ndevice.e.backend=vdpa\n\
          device.e.tap.name=tap0\ndevice.e.tap.bridge=br0\n",

@@ -16,7 +16,7 @@ use super::{Options, Report};
 use crate::guest;
 
 /// What the outer machine's kernel loads to be one that runs scenarios.
-const MODULES: &[&str] = &["kvm-amd", "tun", "virtio_blk", "loop", "bridge", "macvtap"];
+const MODULES: &[&str] = &["kvm-amd", "tun", "virtio_blk", "loop", "bridge", "macvtap", "null_blk"];
 
 /// SVM with nested paging, and a family that kvm-amd knows; less what TCG lacks of an EPYC, so that
 /// it does not warn about each.

@@ -11,7 +11,6 @@ const ORDERED: Listed = &["virtio-blk", "nvme", "ahci", "virtio-scsi", "virtio-n
 
 const SECTORS: Kind<Listed> = Kind::Word(&["512", "512/4096", "4096", "4096/4096"]);
 const BYTES_OF_ZONE: Kind<Listed> = Kind::Size { min: 512, max: 1 << 40 };
-const NO_PASSTHROUGH: &str = "zones of the host's block devices cannot be passed through yet; `host-managed` is those of a zoned image";
 const NO_RATE: &str = "rates cannot be limited yet; leave it out";
 
 pub(super) const KEYS: &[Row] = &[
@@ -120,11 +119,10 @@ pub(super) const KEYS: &[Row] = &[
     key(
         "device.*.zoned",
         Kind::Word(&["none", "host-managed", "passthrough"]),
-        "Whether the disk has zones: those of a zoned image, which `parador image create` makes, or of a block device.",
+        "Whether the disk has zones: those of a zoned image, which `parador image create` makes, or the host's own, of a block device.",
     )
     .of(BLK)
-    .or("none")
-    .only(&["none", "host-managed"], NO_PASSTHROUGH),
+    .or("none"),
     key(
         "device.*.zone_size",
         Kind::Size { min: 64 << 10, max: 1 << 40 },
