@@ -24,6 +24,7 @@ pub fn test() -> Result<u8> {
     guest::ensure(&[Need::Test, Need::Guest, Need::Lab])?;
     guest::guest()?;
     guest::domain_schema()?;
+    guest::former_storage_daemon()?;
 
     let mut tally = Tally::default();
     if command::output(command::cargo().args(["nextest", "--version"])).is_ok() {

@@ -15,6 +15,9 @@ use crate::{cache, command};
 /// The current stable release: what guests run.
 pub(super) const STABLE: &str = "trixie";
 
+/// The release before it.
+pub(super) const FORMER: &str = "bookworm";
+
 /// How old package lists may get before they are fetched again.
 const FRESH: Duration = Duration::from_secs(24 * 3600);
 
@@ -31,8 +34,19 @@ impl Apt {
     /// nothing installed.
     pub(super) fn for_guests() -> Result<Apt> {
         let mirror = mirror()?;
-        let sources = format!("{}{}", source(&mirror, STABLE), source(&mirror, "bookworm-backports"));
+        let sources =
+            format!("{}{}", source(&mirror, STABLE), source(&mirror, &format!("{FORMER}-backports")));
         let apt = Apt::open("apt-guest", mirror, &sources)?;
+        fs::write(apt.dir.join("status"), "")?;
+        apt.update()?;
+        Ok(apt)
+    }
+
+    /// Sees one suite, as a machine that has nothing installed.
+    pub(super) fn for_suite(suite: &str) -> Result<Apt> {
+        let mirror = mirror()?;
+        let sources = source(&mirror, suite);
+        let apt = Apt::open(&format!("apt-{suite}"), mirror, &sources)?;
         fs::write(apt.dir.join("status"), "")?;
         apt.update()?;
         Ok(apt)

@@ -3,16 +3,17 @@
 mod apt;
 mod initramfs;
 mod kernel;
+mod peers;
 mod rootfs;
-mod schema;
+
 mod tools;
 
 use anyhow::Result;
 
 pub use initramfs::{archive, busybox, initramfs, poweroff};
 pub use kernel::{Kernel, kernel};
+pub use peers::{domain_schema, former_storage_daemon};
 pub use rootfs::rootfs;
-pub use schema::domain_schema;
 pub use tools::{Need, ensure};
 
 /// Makes everything that is not there yet and says where it lies.

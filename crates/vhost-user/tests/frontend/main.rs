@@ -4,6 +4,5 @@
 mod fake;
 mod misbehave;
 mod negotiate;
-mod qemu;
 mod reverse;
 mod rust_vmm;
