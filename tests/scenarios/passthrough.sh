@@ -1,19 +1,23 @@
-# A zoned block device of the host, the kernel's null_blk, as a guest's disk with zones: commands, limits
-# and fio in zones with verification; the device itself says the same afterwards, and has the data.
+# A zoned block device of the host, the kernel's null_blk, as a guest's disk with zones: commands, limits,
+# a write that fails, fio in zones with verification, btrfs, which appends; the device itself says the same
+# afterwards, and has the data.
 #
 # needs: bzimage initramfs rootfs
 # memory: 2048
 . "$LAB/lib.sh"
 
-# 64 zones of 4 MiB, of which 3 can be written; the first four are conventional.
+# 128 zones of 4 MiB, of which 3 can be written; the first four are conventional.
 modprobe null_blk nr_devices=0
 [ -d /sys/kernel/config/nullb ] || mount -t configfs configfs /sys/kernel/config
 nullb=/sys/kernel/config/nullb/zoned
 mkdir "$nullb"
-for setting in size=256 zoned=1 zone_size=4 zone_capacity=3 zone_nr_conv=4 zone_max_open=6 zone_max_active=8 \
+for setting in size=512 zoned=1 zone_size=4 zone_capacity=3 zone_nr_conv=4 zone_max_open=6 zone_max_active=14 \
     blocksize=4096 memory_backed=1 power=1; do
     echo "${setting#*=}" >"$nullb/${setting%%=*}"
 done
+# In zone 110 the third block is bad.
+bad=$((110 * 8192 + 16))
+echo "+$bad-$((bad + 7))" >"$nullb/badblocks"
 # Named as the folder since Linux 6.2, before that by its number.
 device=/dev/zoned
 [ -b "$device" ] || device=/dev/nullb$(cat "$nullb/index")
@@ -22,27 +26,25 @@ debian true
 mount -t sysfs sys debian/sys
 trap 'umount debian/sys; rmdir "$nullb"' EXIT
 mknod debian/dev/zoned b $(cat "/sys/block/${device#/dev/}/dev" | tr : ' ')
-# report: a line for each zone; whether it is implicitly open or closed nobody has to agree on.
-report() { debian /usr/sbin/blkzone report /dev/zoned | sed 's/2(oi)/4(cl)/'; }
 # What somebody left open is closed for the guest.
-debian /usr/sbin/blkzone open --offset $((60 * 8192)) --count 2 /dev/zoned
+debian blkzone open --offset $((100 * 8192)) --count 2 /dev/zoned
 
-boot passthrough memory.size=512M cpus=2 \
+boot passthrough memory.size=768M cpus=2 \
     device.debian.model=virtio-blk "device.debian.path=$ROOTFS" device.debian.ro=true device.debian.ser=debian \
     device.z.model=virtio-blk "device.z.path=$device" device.z.zoned=passthrough device.z.ser=zoned \
     device.z.queues=2 <<'END_OF_GUEST'
 disk=$(disk zoned)
 queue=/sys/block/${disk#/dev/}/queue
 same "model" "$(cat "$queue/zoned")" host-managed
-same "zones" "$(cat "$queue/nr_zones")" 64
+same "zones" "$(cat "$queue/nr_zones")" 128
 same "open zones" "$(cat "$queue/max_open_zones")" 6
-same "active zones" "$(cat "$queue/max_active_zones")" 8
+same "active zones" "$(cat "$queue/max_active_zones")" 14
 
-blkzone() { debian /usr/sbin/blkzone "$@"; }
+blkzone() { debian blkzone "$@"; }
 # count CONDITION: how many zones are in it, as in em, oi, oe, cl, fu.
 count() { blkzone report "$disk" | grep -c "($1)" || true; }
 same "conventional" "$(count nw)" 4
-same "empty" "$(count em)" 60
+same "empty" "$(count em)" 124
 blkzone open --offset $((8 * 8192)) --count 6 "$disk"
 same "open" "$(count oe)" 6
 ! blkzone open --offset $((20 * 8192)) --count 1 "$disk" 2>/dev/null || fail "opened one more than can be"
@@ -53,31 +55,64 @@ same "full" "$(count fu)" 1
 ! dd if=/dev/zero of="$disk" bs=4k count=1 seek=$((20 * 1024 + 2)) oflag=direct 2>/dev/null ||
     fail "wrote behind the write pointer"
 blkzone reset --offset $((4 * 8192)) "$disk"
-same "empty again" "$(count em)" 60
+same "empty again" "$(count em)" 124
+
+# A write that the device fails takes nothing else with it. The driver asks where it is before the next one.
+zone=110
+pointer() {
+    blkzone report --offset $((zone * 8192)) --count 1 "$disk" | sed 's/.*wptr \(0x[0-9a-f]*\) .*/\1/'
+}
+! dd if=/dev/zero of="$disk" bs=16k count=1 seek=$((zone * 256)) oflag=direct 2>/dev/null || fail "wrote to a bad block"
+same "write pointer" "$(pointer)" 0x000000
+dd if=/dev/zero of="$disk" bs=4k count=2 seek=$((zone * 1024)) oflag=direct 2>/dev/null || fail "not even before the bad block"
+same "write pointer" "$(pointer)" 0x000010
+blkzone reset --offset $((zone * 8192)) --count 1 "$disk"
 
 # zbd OPTION...: fio that knows zones.
 zbd() {
-    debian /usr/bin/fio --name=zbd --filename="$disk" --direct=1 --zonemode=zbd --ioengine=libaio --iodepth=16 \
+    debian fio --name=zbd --filename="$disk" --direct=1 --zonemode=zbd --ioengine=libaio --iodepth=16 \
         --offset=16M --verify=crc32c --verify_fatal=1 --verify_state_save=0 --minimal "$@" >/tmp/fio 2>&1 ||
         { cat /tmp/fio; fail "fio"; }
 }
 zbd --rw=write --bs=128k --size=16M
 zbd --rw=randwrite --bs=16k --size=64M --io_size=8M --max_open_zones=6
 echo "fio: verified"
+
+blkzone reset --offset $((4 * 8192)) "$disk"
+debian modprobe btrfs
+debian mkfs.btrfs -q -O zoned -d single -m single "$disk"
+mount -t btrfs "$disk" /debian/mnt
+from=/debian/usr/lib/modules/$(uname -r)/kernel/net/netfilter
+cp -a "$from" /debian/mnt/tree
+umount /debian/mnt
+echo 3 >/proc/sys/vm/drop_caches
+mount -t btrfs "$disk" /debian/mnt
+sum() { (cd "$1" && find . -type f | sort | xargs md5sum | md5sum); }
+same "tree" "$(sum /debian/mnt/tree)" "$(sum "$from")"
+umount /debian/mnt
+
+# The device has what is written to it: to a conventional zone, and to the last one that is empty.
 dd if=/dev/urandom of=/tmp/data bs=64k count=20 2>/dev/null
-dd if=/tmp/data of="$disk" bs=64k oflag=direct seek=$((40 * 64)) 2>/dev/null
+last=$(blkzone report "$disk" | sed -n '/(em)/s/.*start: \(0x[0-9a-f]*\),.*/\1/p' | tail -n 1)
+dd if=/tmp/data of="$disk" bs=64k oflag=direct seek=$((last / 128)) 2>/dev/null
+echo "zone: $((last / 128))"
 dd if=/tmp/data of="$disk" bs=64k oflag=direct seek=3 2>/dev/null
+blkzone finish --offset $((120 * 8192)) --count 1 "$disk"
+blkzone open --offset $((121 * 8192)) --count 1 "$disk"
 sync
-blkzone report "$disk" >/tmp/report
-sed 's/^/report: /' /tmp/report
+blkzone report "$disk" | sed -n '/(em)/d; s/^ *start: \(0x[0-9a-f]*\), .* cap \(0x[0-9a-f]*\), wptr \(0x[0-9a-f]*\) .*(\(..\)).*/report: \1 \2 \3 \4/p'
 echo "data: $(md5sum </tmp/data)"
+# The kernel's last words go between what is not written yet.
+sleep 1
 END_OF_GUEST
 
-sed -n 's/\r*$//; s/.*report:   */  /p' passthrough.log | sed 's/2(oi)/4(cl)/' >guest
-report | sed 's/^ */  /' >host
-same "zones the guest told of" "$(wc -l <guest)" 64
+# Which of the open zones are closed for others nobody has to agree on.
+sed -n 's/\r*$//; s/oi$/cl/; s/.*report: //p' passthrough.log >guest
+debian blkzone report /dev/zoned |
+    sed -n '/(em)/d; s/(oi)/(cl)/; s/^ *start: \(0x[0-9a-f]*\), .* cap \(0x[0-9a-f]*\), wptr \(0x[0-9a-f]*\) .*(\(..\)).*/\1 \2 \3 \4/p' >host
+[ "$(wc -l <guest)" -ge 8 ] || fail "too few zones are in use"
 diff guest host || fail "the guest's zones are not the device's"
 sum=$(sed -n 's/\r*$//; s/.*data: //p' passthrough.log)
-for at in 3 $((40 * 64)); do
+for at in 3 $(sed -n 's/\r*$//; s/^.*zone: \([0-9]*\)$/\1/p' passthrough.log); do
     same "data" "$(dd if="$device" bs=64k count=20 skip="$at" iflag=direct 2>/dev/null | md5sum)" "$sum"
 done
