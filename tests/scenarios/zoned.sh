@@ -1,13 +1,41 @@
-# A disk with zones as Linux and its tools see it: blkzone, fio in zones with verification, zonefs, and
-# btrfs that is scrubbed and mounted again. The image says the same afterwards, on this side.
+# Disks with zones as Linux and its tools see them: blkzone, fio in zones with verification and zonefs on one,
+# btrfs that is scrubbed and mounted again on another one, whose process is killed meanwhile. The images say
+# the same afterwards, on this side.
 #
 # needs: bzimage initramfs rootfs
 # memory: 2048
 . "$LAB/lib.sh"
 
-"$PARADOR" image create --zoned zoned.img --size 512M --zone-size 4M --max-open 14 --max-active 14
+for name in zoned served; do
+    "$PARADOR" image create --zoned $name.img --size 512M --zone-size 4M --max-open 14 --max-active 14
+done
 
+# The process that the second disk is: started anew whenever it ends, until it is told to.
+{
+    trap 'kill $!; wait; exit 0' TERM
+    while :; do
+        "$PARADOR" device blk --socket-path served.sock -o path=served.img -o zoned=host-managed -o ser=served \
+            -o queues=2 >>served.log 2>&1 &
+        echo $! >served.pid
+        wait $! || true
+    done
+} &
+supervisor=$!
+{
+    until grep -q '^btrfs: begins' zoned.log; do sleep 0.2; done
+    kills=0
+    until grep -q '^btrfs: ends' zoned.log; do
+        kill -9 "$(cat served.pid)"
+        kills=$((kills + 1))
+        echo $kills >kills
+        sleep 1
+    done
+} 2>/dev/null &
+killer=$!
+
+: >zoned.log
 boot zoned memory.size=768M cpus=2 \
+    device.served.model=virtio-blk device.served.backend=vhost-user device.served.socket=served.sock \
     device.debian.model=virtio-blk "device.debian.path=$ROOTFS" device.debian.ro=true device.debian.ser=debian \
     device.z.model=virtio-blk device.z.path=zoned.img device.z.zoned=host-managed device.z.ser=zoned \
     device.z.queues=2 <<'END'
@@ -60,28 +88,40 @@ same "sizes" "$(stat -c %s /z/seq/3 /z/seq/4 /z/seq/5 | tr '\n' ' ')" "1310720 0
 same "data" "$(md5sum </z/seq/3)" "$(md5sum </tmp/data)"
 umount /z
 
-blkzone reset "$disk"
+disk=$(disk served)
+same "zones" "$(cat "/sys/block/${disk#/dev/}/queue/nr_zones")" 128
 debian modprobe btrfs
 debian mkfs.btrfs -q -O zoned -d single -m single "$disk"
 mount -t btrfs "$disk" /debian/mnt
+echo "btrfs: begins"
 from=/debian/usr/lib/modules/$(uname -r)/kernel
 cp -a "$from/fs" /debian/mnt/tree
 sum() { (cd "$1" && find . -type f | sort | xargs md5sum | md5sum); }
 sync
 debian btrfs scrub start -B /mnt >/tmp/scrub || { cat /tmp/scrub; fail "scrub"; }
 grep -q 'no errors found' /tmp/scrub || fail "$(cat /tmp/scrub)"
+echo "btrfs: ends"
 umount /debian/mnt
 echo 3 >/proc/sys/vm/drop_caches
 mount -t btrfs "$disk" /debian/mnt
 same "tree" "$(sum /debian/mnt/tree)" "$(sum "$from/fs")"
 umount /debian/mnt
+! dmesg | grep -i 'btrfs.*error' || fail "the guest saw an error"
 blkzone report "$disk" | grep -v '(em)' | sed 's/^ */guest: zone: /'
 END
 
-# Nobody has it open any more, and so none of its zones; nothing else has changed.
-"$PARADOR" image check zoned.img || fail "check"
-"$PARADOR" image report --map zoned.img
+echo "killed $(cat kills) times"
+[ "$(cat kills)" -ge 2 ] || fail "that is not often"
+kill "$killer" 2>/dev/null || true
+kill "$supervisor"
+wait
+
+# Nobody has them open any more, and so none of their zones; nothing else has changed.
+for name in zoned served; do
+    "$PARADOR" image check $name.img || fail "check of $name.img"
+    "$PARADOR" image report --map $name.img
+done
 sed -n 's/^guest: zone: \(.*]\).*/  \1/p' zoned.log | sed 's/2(oi)/4(cl)/' >guest
-"$PARADOR" image report zoned.img | grep -v '(em)' >here
+"$PARADOR" image report served.img | grep -v '(em)' >here
 cat here
 cmp guest here || fail "the guest told otherwise"
