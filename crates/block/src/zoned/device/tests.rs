@@ -34,6 +34,8 @@ struct Drive {
     /// What the next command, or the next write, ends with; of a write half is done.
     command_fails: Option<i32>,
     write_fails: Option<i32>,
+    /// It does not say how its zones are any more.
+    is_gone: bool,
     /// Where writes are in flight.
     writing: Vec<u64>,
     flushed: u32,
@@ -85,8 +87,14 @@ fn new() -> Shared {
 impl Host for Shared {
     /// At most three at a time, as a kernel with little room.
     fn report(&self, sector: u64) -> io::Result<Vec<BlkZone>> {
-        Ok(self
-            .with(|drive| drive.zones.iter().filter(|zone| zone.start >= sector).take(3).copied().collect()))
+        self.with(|drive| {
+            let zones = drive.zones.iter().filter(|zone| zone.start >= sector).take(3);
+            if drive.is_gone {
+                Err(io::Error::from_raw_os_error(libc::ENODEV))
+            } else {
+                Ok(zones.copied().collect())
+            }
+        })
     }
 
     fn change(&self, action: ZoneAction, offset: u64, len: u64) -> io::Result<()> {
@@ -265,6 +273,23 @@ fn a_write_that_fails_leaves_the_zone_as_the_host_says() {
     assert_eq!(zone(&file, 1).write_pointer, Some(ZONE + 3 * BLOCK));
     assert!(command(&mut *disk, ZoneAction::Reset, 1).is_ok());
     assert_eq!(zone(&file, 1).condition, Condition::Empty);
+}
+
+#[test]
+fn a_zone_that_nobody_knows_any_more_is_offline() {
+    let drive = new();
+    let file = drive.disk();
+    let mut disk = drive.queue(&file);
+    drive.with(|drive| (drive.write_fails, drive.is_gone) = (Some(libc::EIO), true));
+    write(&mut *disk, ZONE, BLOCK, 0);
+    write(&mut *disk, ZONE + BLOCK, BLOCK, 1);
+    let ended = over(&mut *disk, 2);
+    assert!(matches!(ended[0].1, Err(Fault::Host(_))));
+    assert_eq!(refusal(&ended[1].1), Some(Refusal::InvalidCommand));
+    assert_eq!(zone(&file, 1).condition, Condition::Offline);
+    // It is the one zone that is lost.
+    write(&mut *disk, 2 * ZONE, BLOCK, 0);
+    assert!(over(&mut *disk, 1)[0].1.is_ok());
 }
 
 #[test]
