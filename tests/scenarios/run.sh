@@ -1,6 +1,6 @@
 # `parador run` boots a machine from a TOML file, with a disk and a network on a bridge: the interface has
-# the name that the plan has, is on the bridge while the machine runs, and gone afterwards. A disk in zones
-# is refused for now, with its place.
+# the name that the plan has, is on the bridge while the machine runs, and gone afterwards. A file that is
+# said to be a device with zones is refused, with its place.
 #
 # needs: bzimage initramfs
 . "$LAB/lib.sh"
@@ -96,6 +96,6 @@ sed 's/^disk = .*/disk = [{ path = "disk.img", zoned = "passthrough" }]/' run.to
 status=0
 "$PARADOR" run zoned.toml </dev/null >zoned.log 2>&1 || status=$?
 cat zoned.log
-same "status of a disk whose zones are the host's" "$status" 2
+same "status of a file as a device with zones" "$status" 1
 grep -q -e '--> zoned.toml:6:' zoned.log || fail "it does not say where"
-grep -q 'cannot be passed through yet' zoned.log || fail "it does not say what"
+grep -q 'it is no block device' zoned.log || fail "it does not say what"

@@ -10,6 +10,7 @@ cargo xtask COMMAND
 
   ci                                 formatting, lints, tidy, documentation, then every test
   test                               every test; sets up what is missing (Debian, as root)
+  peers                              tests that fetch another kernel: Linux in user mode
   tidy                               the invariants of ARCHITECTURE.md and STYLE.md
   guest                              make what tests and demo boot: kernel, initramfs, Debian
   lab SCENARIO [--keep] [--verbose]  run tests/scenarios/SCENARIO.sh where KVM can run Linux
@@ -34,6 +35,7 @@ fn dispatch(words: &[&str]) -> Result<u8> {
     match words {
         ["ci"] => return test::ci(),
         ["test"] => return test::test(),
+        ["peers"] => return test::peers(),
         ["tidy"] => tidy::tidy()?,
         ["docs"] => docs::docs()?,
         ["demo"] => return demo::demo(),

@@ -81,6 +81,17 @@ fn interleavings() -> Command {
     loom
 }
 
+/// The tests that need more than the others: another kernel to be a front-end.
+pub fn peers() -> Result<u8> {
+    guest::ensure(&[Need::Test, Need::Guest, Need::Lab])?;
+    let mut tally = Tally::default();
+    let mut tests = command::cargo();
+    tests.args(["test", "--package", "parador-tests", "--test", "vhost_user", "--", "--ignored"]);
+    tally.count("peers", &mut tests)?;
+    print!("{tally}");
+    Ok(u8::from(tally.failed > 0))
+}
+
 /// The checks that need no running, then the tests.
 pub fn ci() -> Result<u8> {
     command::run(command::cargo().args(["fmt", "--all", "--check"])).context("hint: run `cargo fmt`")?;

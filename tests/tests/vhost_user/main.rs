@@ -9,3 +9,4 @@ mod others;
 #[path = "../qemu/qmp.rs"]
 mod qmp;
 mod under_load;
+mod user_mode_linux;

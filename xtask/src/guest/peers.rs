@@ -10,6 +10,7 @@ use crate::cache;
 
 /// What these recipes make; a change makes it again.
 const SCHEMA: &str = "libvirt-common of the stable release, 1";
+const LINUX: &str = "user-mode-linux of the release before, 1";
 const DAEMON: &str = "qemu-system-common of the release before, 1";
 
 /// The RELAX NG schema of libvirt's `<domain>`, fetched on the first call; xmllint reads it.
@@ -28,4 +29,9 @@ pub fn former_storage_daemon() -> Result<PathBuf> {
         Apt::for_suite(FORMER)?.unpack("qemu-system-common", dir)
     })?;
     Ok(dir.join("usr/bin/qemu-storage-daemon"))
+}
+
+/// Debian's Linux in user mode, of the release before the stable one: `usr/bin/linux.uml` and its modules.
+pub fn user_mode_linux() -> Result<PathBuf> {
+    cache::entry("user-mode-linux", &[LINUX], |dir| Apt::for_suite(FORMER)?.unpack("user-mode-linux", dir))
 }

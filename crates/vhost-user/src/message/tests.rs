@@ -80,6 +80,15 @@ fn an_inflight_region_may_lack_the_padding() {
 }
 
 #[test]
+fn a_memory_table_may_have_room_for_more_regions_than_it_has() {
+    let region = MemoryRegion { guest_address: 1, size: 2, user_address: 3, mmap_offset: 4 };
+    let mut bytes = vec![region].payload();
+    bytes.extend([0xff; 32]);
+    assert_eq!(Vec::<MemoryRegion>::parse(&bytes).unwrap(), [region]);
+    assert_eq!(Vec::<MemoryRegion>::parse(&bytes[..71]), Err(Wrong::Size(40)));
+}
+
+#[test]
 fn what_is_wrong_is_said() {
     let said = |request: u32, payload: &[u8]| {
         FrontendRequest::parse(&Message::new(request, payload.into())).unwrap_err().to_string()
