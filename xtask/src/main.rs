@@ -10,7 +10,7 @@ cargo xtask COMMAND
 
   ci                                 formatting, lints, tidy, documentation, then every test
   test                               every test; sets up what is missing (Debian, as root)
-  peers                              tests that fetch another kernel: Linux in user mode
+  peers                              tests that fetch more: Linux in user mode, nbdkit
   tidy                               the invariants of ARCHITECTURE.md and STYLE.md
   guest                              make what tests and demo boot: kernel, initramfs, Debian
   lab SCENARIO [--keep] [--verbose]  run tests/scenarios/SCENARIO.sh where KVM can run Linux

@@ -81,7 +81,7 @@ fn interleavings() -> Command {
     loom
 }
 
-/// The tests that need more than the others: another kernel to be a front-end.
+/// The tests that fetch more than the others: front-ends that few machines have.
 pub fn peers() -> Result<u8> {
     guest::ensure(&[Need::Test, Need::Guest, Need::Lab])?;
     let mut tally = Tally::default();

@@ -5,6 +5,7 @@ mod backend;
 mod bench;
 mod blk;
 mod guest;
+mod nbdkit;
 mod others;
 #[path = "../qemu/qmp.rs"]
 mod qmp;

@@ -12,7 +12,7 @@ use anyhow::Result;
 
 pub use initramfs::{archive, busybox, initramfs, poweroff};
 pub use kernel::{Kernel, kernel};
-pub use peers::{domain_schema, former_storage_daemon, user_mode_linux};
+pub use peers::{domain_schema, former_storage_daemon, nbdkit, user_mode_linux};
 pub use rootfs::rootfs;
 pub use tools::{Need, ensure};
 

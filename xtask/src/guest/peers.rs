@@ -10,6 +10,7 @@ use crate::cache;
 
 /// What these recipes make; a change makes it again.
 const SCHEMA: &str = "libvirt-common of the stable release, 1";
+const NBDKIT: &str = "nbdkit, libblkio1 and libc6 of the stable release, 1";
 const LINUX: &str = "user-mode-linux of the release before, 1";
 const DAEMON: &str = "qemu-system-common of the release before, 1";
 
@@ -34,4 +35,12 @@ pub fn former_storage_daemon() -> Result<PathBuf> {
 /// Debian's Linux in user mode, of the release before the stable one: `usr/bin/linux.uml` and its modules.
 pub fn user_mode_linux() -> Result<PathBuf> {
     cache::entry("user-mode-linux", &[LINUX], |dir| Apt::for_suite(FORMER)?.unpack("user-mode-linux", dir))
+}
+
+/// nbdkit with its blkio plugin, and the C library it wants: `usr/bin/nbdkit` and `usr/lib`.
+pub fn nbdkit() -> Result<PathBuf> {
+    cache::entry("nbdkit", &[NBDKIT], |dir| {
+        let apt = Apt::for_guests()?;
+        ["nbdkit", "libblkio1", "libc6"].iter().try_for_each(|package| apt.unpack(package, dir))
+    })
 }
