@@ -1,7 +1,7 @@
 //! bhyve(8), the hypervisor of FreeBSD: its command line, and its bhyve_config(5) files.
 //!
 //! Both are ways to write bhyve's own tree of keys, whose names ours were taken from; what differs is
-//! in [`names`].
+//! in `names`.
 
 mod command;
 mod devices;
