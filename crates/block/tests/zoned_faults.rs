@@ -1,7 +1,9 @@
 //! A host that fails: what a zoned disk says, and what can be read afterwards.
 #![cfg(not(loom))]
-#![expect(unsafe_code, reason = "limits and filters that make the host fail; memory of requests")]
+#![expect(unsafe_code, reason = "limits that make the host fail; memory of requests")]
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod refuse;
 
 use std::fs::File;
 use std::io;
@@ -34,25 +36,6 @@ fn limit_files(limit: Option<u64>) {
     let result = unsafe {
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
         libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit)
-    };
-    assert_eq!(result, 0);
-}
-
-/// Makes `fallocate` fail with EIO on this thread and those it starts.
-fn fail_punches() {
-    let statement = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
-    let number = u32::try_from(libc::SYS_fallocate).unwrap();
-    let mut program = [
-        statement(0x20, 0, 0, 0),      // load the system call's number
-        statement(0x15, 0, 1, number), // is it that one?
-        statement(0x06, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EIO as u32),
-        statement(0x06, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    // SAFETY: the filter and its program outlive the call.
-    let result = unsafe {
-        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter)
     };
     assert_eq!(result, 0);
 }
@@ -239,7 +222,7 @@ fn what_cannot_be_punched_is_not_seen() {
             for zone in [1, 2] {
                 it.append(zone, 1, 8).unwrap();
             }
-            fail_punches();
+            refuse::refuse(libc::SYS_fallocate, libc::EIO).unwrap();
             for zone in [1, 2] {
                 it.act(ZoneAction::Reset, zone).unwrap();
                 assert_eq!(it.read(zone), blocks(&[]));
