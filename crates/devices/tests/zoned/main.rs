@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod appends;
-mod cases;
 mod commands;
 mod conventional;
 mod lasting;
