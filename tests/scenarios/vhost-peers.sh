@@ -1,8 +1,8 @@
-# Back-ends of others behind our front-end: a guest boots from a disk of qemu-storage-daemon, writes to
-# another one of two queues, whose driver is taken away and back, and finds a file of this machine in a
-# folder of virtiofsd.
+# Back-ends of others behind our front-end: a guest boots from a disk of qemu-storage-daemon, of two
+# releases, writes to another one of two queues, whose driver is taken away and back, and finds a file of
+# this machine in a folder of virtiofsd.
 #
-# needs: bzimage initramfs rootfs
+# needs: bzimage initramfs rootfs storage-daemon
 # memory: 2048
 . "$LAB/lib.sh"
 
@@ -31,14 +31,20 @@ chmod +x root/init
 umount root
 truncate -s 64M disk.img
 
-debian qemu-storage-daemon --pidfile /mnt/daemon.pid \
-    --blockdev driver=file,node-name=root,filename=/mnt/root.img \
-    --blockdev driver=file,node-name=disk,filename=/mnt/disk.img,discard=unmap \
-    --export type=vhost-user-blk,id=root,node-name=root,writable=on,addr.type=unix,addr.path=/mnt/root.sock \
-    --export type=vhost-user-blk,id=disk,node-name=disk,writable=on,num-queues=2,addr.type=unix,addr.path=/mnt/disk.sock &
 mkdir share
 echo "from the host" >share/host
-debian /usr/libexec/virtiofsd --socket-path /mnt/fs.sock --shared-dir /mnt/share --sandbox none &
+
+# serve FOLDER DAEMON...: two disks and a folder, in what FOLDER is to the daemon, which is this one.
+serve() {
+    local at=$1
+    shift
+    "$@" --pidfile "$at/daemon.pid" \
+        --blockdev "driver=file,node-name=root,filename=$at/root.img" \
+        --blockdev "driver=file,node-name=disk,filename=$at/disk.img,discard=unmap" \
+        --export "type=vhost-user-blk,id=root,node-name=root,writable=on,addr.type=unix,addr.path=$at/root.sock" \
+        --export "type=vhost-user-blk,id=disk,node-name=disk,writable=on,num-queues=2,addr.type=unix,addr.path=$at/disk.sock" &
+    debian /usr/libexec/virtiofsd --socket-path /mnt/fs.sock --shared-dir /mnt/share --sandbox none &
+}
 
 with_script peers.initrd <<'END'
 same "root" "$(grep -c '^/dev/root / ext4\|^/dev/vda / ext4' /proc/mounts)" 1
@@ -58,12 +64,25 @@ mkdir -p /share
 mount -t virtiofs shared /share
 same "host's file" "$(cat /share/host)" "from the host"
 END
-vmm peers memory.size=512M cpus=2 "boot.kernel=$BZIMAGE" boot.initrd=peers.initrd "$(cmdline root=/dev/vda init=/init)" \
-    device.root.model=virtio-blk device.root.backend=vhost-user device.root.socket=root.sock \
-    device.disk.model=virtio-blk device.disk.backend=vhost-user device.disk.socket=disk.sock device.disk.queues=2 \
-    device.share.model=virtio-fs device.share.socket=fs.sock device.share.sharename=shared
-[ "$status" = 0 ] || fail "parador ended with $status"
-says peers '^guest: exit 0'
-kill "$(cat daemon.pid)"
-wait
+# booted NAME: a guest boots, does all that, and the back-ends end.
+booted() {
+    vmm "$1" memory.size=512M cpus=2 "boot.kernel=$BZIMAGE" boot.initrd=peers.initrd \
+        "$(cmdline root=/dev/vda init=/init)" \
+        device.root.model=virtio-blk device.root.backend=vhost-user device.root.socket=root.sock \
+        device.disk.model=virtio-blk device.disk.backend=vhost-user device.disk.socket=disk.sock \
+        device.disk.queues=2 \
+        device.share.model=virtio-fs device.share.socket=fs.sock device.share.sharename=shared
+    [ "$status" = 0 ] || fail "parador ended with $status"
+    says "$1" '^guest: exit 0'
+    kill "$(cat daemon.pid)"
+    wait
+    rm -f ./*.sock ./daemon.pid
+}
+serve /mnt debian qemu-storage-daemon
+booted stable
+# shellcheck disable=SC2086
+$STORAGE_DAEMON --version
+# shellcheck disable=SC2086
+serve . $STORAGE_DAEMON
+booted former
 umount debian/proc

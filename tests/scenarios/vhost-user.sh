@@ -4,6 +4,7 @@
 #
 # needs: bzimage initramfs rootfs
 # memory: 2048
+# long: 7200
 . "$LAB/lib.sh"
 
 TAP=lab-vhost0
@@ -153,7 +154,9 @@ await devices '^first boot'
 await devices '^second boot'
 # What fio writes to.
 written() { dd if=disk.img bs=1M skip=1 count=8 2>/dev/null | md5sum; }
-for kill in 1 2 3 4 5 6; do
+kills=6
+[ -z "$LONG" ] || kills=100
+for kill in $(seq $kills); do
     before=$(written)
     while [ "$(written)" = "$before" ]; do
         kill -0 "$vmm_pid" || { cat devices.log; fail "the machine ended"; }

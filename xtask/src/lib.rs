@@ -20,6 +20,7 @@ pub mod docs;
 pub mod fuzz;
 pub mod guest;
 pub mod lab;
+pub mod soak;
 mod tally;
 pub mod test;
 pub mod tidy;

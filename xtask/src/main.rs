@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use xtask::{bench, demo, docs, fuzz, guest, lab, test, tidy};
+use xtask::{bench, demo, docs, fuzz, guest, lab, soak, test, tidy};
 
 const USAGE: &str = "\
 cargo xtask COMMAND
@@ -11,9 +11,11 @@ cargo xtask COMMAND
   ci                                 formatting, lints, tidy, documentation, then every test
   test                               every test; sets up what is missing (Debian, as root)
   peers                              tests that fetch more: Linux in user mode, nbdkit
+  soak                               the long forms of tests, for a night
   tidy                               the invariants of ARCHITECTURE.md and STYLE.md
   guest                              make what tests and demo boot: kernel, initramfs, Debian
-  lab SCENARIO [--keep] [--verbose]  run tests/scenarios/SCENARIO.sh where KVM can run Linux
+  lab SCENARIO [--keep] [--verbose] [--long]
+                                     run tests/scenarios/SCENARIO.sh where KVM can run Linux
   docs                               the manual pages, schema and completions, into target/docs
   demo                               boot Debian under Parador: a shell, or a tour without a terminal
   bench [NAME]                       speed and memory, as ratios
@@ -36,6 +38,7 @@ fn dispatch(words: &[&str]) -> Result<u8> {
         ["ci"] => return test::ci(),
         ["test"] => return test::test(),
         ["peers"] => return test::peers(),
+        ["soak"] => return soak::soak(),
         ["tidy"] => tidy::tidy()?,
         ["docs"] => docs::docs()?,
         ["demo"] => return demo::demo(),
@@ -58,6 +61,7 @@ fn lab_options(flags: &[&str]) -> Result<lab::Options> {
         match *flag {
             "--keep" => options.keep = true,
             "--verbose" => options.verbose = true,
+            "--long" => options.long = true,
             _ => bail!("`lab` has no flag {flag}\n\n{USAGE}"),
         }
     }

@@ -13,7 +13,7 @@ use super::{Options, Report};
 /// Runs `scenario` with its files linked under `dir`.
 pub(super) fn run(scenario: &Scenario, stage: &Stage, dir: &Path, options: Options) -> Result<Report> {
     let (lab, work) = (dir.join("lab"), dir.join("work"));
-    stage.link(&lab, &work, options.interactive)?;
+    stage.link(&lab, &work, options)?;
     let mut shell = Command::new(lab.join("bin/sh"));
     shell
         .current_dir(&work)

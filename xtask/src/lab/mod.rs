@@ -29,6 +29,8 @@ pub struct Options {
     pub verbose: bool,
     /// Give the scenario the terminal.
     pub interactive: bool,
+    /// The scenario's long form, which `cargo xtask soak` runs.
+    pub long: bool,
     /// Do not print the scenario's output as it comes; a failure has it anyway.
     pub quiet: bool,
 }
@@ -77,7 +79,12 @@ pub struct Report {
 
 /// Runs the scenario called `name`: see [`run_scenario`].
 pub fn run(name: &str, options: Options) -> Result<Report> {
-    run_scenario(&Scenario::open(name)?, options)
+    let mut scenario = Scenario::open(name)?;
+    if options.long {
+        scenario.timeout =
+            scenario.long.with_context(|| format!("`{name}` declares no `long:` form of itself"))?;
+    }
+    run_scenario(&scenario, options)
 }
 
 /// Runs one scenario to its end. An error means the lab failed, a time-out or a machine that died.

@@ -41,7 +41,7 @@ pub(super) fn run(scenario: &Scenario, stage: &Stage, dir: &Path, options: Optio
     // The kernel unpacks archives that follow each other one over the other.
     fs::copy(guest::archive("outer", MODULES, INIT)?, &initrd)?;
     let mut packed = File::options().append(true).open(&initrd)?;
-    packed.write_all(&stage.pack(Vec::new(), options.interactive)?)?;
+    packed.write_all(&stage.pack(Vec::new(), options)?)?;
     drop(packed);
 
     let status = dir.join("status");

@@ -23,6 +23,8 @@ pub enum Need {
     Poweroff,
     /// This machine's QEMU, to run guests beside ours: `$QEMU`, `$QEMU_DATA`.
     Qemu,
+    /// The qemu-storage-daemon of the Debian release before the stable one: `$STORAGE_DAEMON`.
+    StorageDaemon,
 }
 
 /// What time is in the outer machine.
@@ -48,6 +50,8 @@ pub struct Scenario {
     pub needs: Vec<Need>,
     /// How long it may take, outer boot included.
     pub timeout: Duration,
+    /// How long its long form may take, if it has one.
+    pub long: Option<Duration>,
     /// The outer machine's memory in MiB.
     pub memory_mib: u32,
     /// What time is in there.
@@ -118,6 +122,7 @@ fn parse(text: &str) -> Result<Scenario> {
         files: Vec::new(),
         needs: Vec::new(),
         timeout: DEFAULT_TIMEOUT,
+        long: None,
         memory_mib: DEFAULT_MEMORY_MIB,
         clock: Clock::Wall,
         profile: "lab".to_owned(),
@@ -127,11 +132,8 @@ fn parse(text: &str) -> Result<Scenario> {
         let (key, value) = (key.trim(), value.trim());
         match key {
             "needs" => scenario.needs = value.split_whitespace().map(need).collect::<Result<_>>()?,
-            "timeout" => {
-                let seconds =
-                    value.parse().with_context(|| format!("`timeout: {value}` is not in seconds"))?;
-                scenario.timeout = Duration::from_secs(seconds);
-            }
+            "timeout" => scenario.timeout = seconds(key, value)?,
+            "long" => scenario.long = Some(seconds(key, value)?),
             "memory" => {
                 scenario.memory_mib =
                     value.parse().with_context(|| format!("`memory: {value}` is not in MiB"))?;
@@ -146,10 +148,15 @@ fn parse(text: &str) -> Result<Scenario> {
             }
             // A sentence with a colon in it.
             _ if key.contains(' ') => {}
-            _ => bail!("`{key}` is not one of needs, timeout, memory, clock, profile"),
+            _ => bail!("`{key}` is not one of needs, timeout, long, memory, clock, profile"),
         }
     }
     Ok(scenario)
+}
+
+fn seconds(key: &str, value: &str) -> Result<Duration> {
+    let seconds = value.parse().with_context(|| format!("`{key}: {value}` is not in seconds"))?;
+    Ok(Duration::from_secs(seconds))
 }
 
 fn need(word: &str) -> Result<Need> {
@@ -160,7 +167,10 @@ fn need(word: &str) -> Result<Need> {
         "rootfs" => Need::Rootfs,
         "poweroff" => Need::Poweroff,
         "qemu" => Need::Qemu,
-        _ => bail!("`needs: {word}` is not one of bzimage, vmlinux, initramfs, rootfs, poweroff, qemu"),
+        "storage-daemon" => Need::StorageDaemon,
+        _ => bail!(
+            "`needs: {word}` is not one of bzimage, vmlinux, initramfs, rootfs, poweroff, qemu, storage-daemon"
+        ),
     })
 }
 
@@ -170,10 +180,11 @@ mod tests {
 
     #[test]
     fn the_head_declares_and_the_rest_does_not() {
-        let text = "# Boots it: twice.\n#\n# needs: bzimage rootfs\n# timeout: 60\n\necho\n# memory: 9\n";
+        let text = "# Boots it: twice.\n#\n# needs: bzimage rootfs\n# timeout: 60\n# long: 600\n\necho\n# memory: 9\n";
         let scenario = parse(text).unwrap();
         assert_eq!(scenario.needs, [Need::BzImage, Need::Rootfs]);
         assert_eq!(scenario.timeout, Duration::from_secs(60));
+        assert_eq!(scenario.long, Some(Duration::from_secs(600)));
         assert_eq!(scenario.memory_mib, DEFAULT_MEMORY_MIB);
     }
 
