@@ -1,6 +1,6 @@
 # A zoned block device of the host, the kernel's null_blk, as a guest's disk with zones: commands, limits,
 # a write that fails, fio in zones with verification, btrfs, which appends; the device itself says the same
-# afterwards, and has the data.
+# afterwards, and has the data. It is copied to an image, and that to a second device.
 #
 # needs: bzimage initramfs rootfs
 # memory: 2048
@@ -10,17 +10,24 @@
 modprobe null_blk nr_devices=0
 [ -d /sys/kernel/config/nullb ] || mount -t configfs configfs /sys/kernel/config
 nullb=/sys/kernel/config/nullb/zoned
-mkdir "$nullb"
-for setting in size=512 zoned=1 zone_size=4 zone_capacity=3 zone_nr_conv=4 zone_max_open=6 zone_max_active=14 \
-    blocksize=4096 memory_backed=1 power=1; do
-    echo "${setting#*=}" >"$nullb/${setting%%=*}"
-done
+# configure NAME: makes such a device; $NAME is what it is called.
+configure() {
+    folder=/sys/kernel/config/nullb/$1
+    mkdir "$folder"
+    for setting in size=512 zoned=1 zone_size=4 zone_capacity=3 zone_nr_conv=4 zone_max_open=6 zone_max_active=14 \
+        blocksize=4096 memory_backed=1 power=1; do
+        echo "${setting#*=}" >"$folder/${setting%%=*}"
+    done
+    # Named as the folder since Linux 6.2, before that by its number.
+    name=/dev/$1
+    [ -b "$name" ] || name=/dev/nullb$(cat "$folder/index")
+    eval "$1=$name"
+}
+configure zoned
+device=$zoned
 # In zone 110 the third block is bad.
 bad=$((110 * 8192 + 16))
 echo "+$bad-$((bad + 7))" >"$nullb/badblocks"
-# Named as the folder since Linux 6.2, before that by its number.
-device=/dev/zoned
-[ -b "$device" ] || device=/dev/nullb$(cat "$nullb/index")
 same "model" "$(cat "/sys/block/${device#/dev/}/queue/zoned")" host-managed
 debian true
 mount -t sysfs sys debian/sys
@@ -116,3 +123,26 @@ sum=$(sed -n 's/\r*$//; s/.*data: //p' passthrough.log)
 for at in 3 $(sed -n 's/\r*$//; s/^.*zone: \([0-9]*\)$/\1/p' passthrough.log); do
     same "data" "$(dd if="$device" bs=64k count=20 skip="$at" iflag=direct 2>/dev/null | md5sum)" "$sum"
 done
+
+# Copied to an image, and from there to a second device: both say the same of their zones, and have the data.
+echo "-$bad-$((bad + 7))" >"$nullb/badblocks"
+configure second
+trap 'umount debian/sys; rmdir "$nullb" "${nullb%/*}/second"' EXIT
+mknod debian/dev/second b $(cat "/sys/block/${second#/dev/}/dev" | tr : ' ')
+"$PARADOR" image convert "$device" copy.img
+! "$PARADOR" image convert copy.img "$second" 2>refused || fail "a device that may have something on it was overwritten"
+grep -q 'conventional, and may not be empty' refused || { cat refused; fail "another reason"; }
+"$PARADOR" image convert --force copy.img "$second"
+# What is open is closed in a copy, and where a full zone points means nothing.
+zones() {
+    sed -n '/(em)/d; /wptr 0x000000 .*(o[ie])/d; s/(o[ie])/(cl)/; s/wptr [^ ]*\( .*(fu)\)/wptr full\1/
+        s/^ *start: \(0x[0-9a-f]*\), .* cap \(0x[0-9a-f]*\), wptr \([0-9a-fxul]*\) .*(\(..\)).*/\1 \2 \3 \4/p'
+}
+debian blkzone report /dev/zoned | zones >source
+"$PARADOR" image report copy.img | zones >image
+debian blkzone report /dev/second | zones >target
+[ "$(wc -l <source)" -ge 8 ] || fail "too few zones are in use"
+diff source image || fail "the image's zones are not the device's"
+diff source target || fail "the second device's zones are not the first one's"
+cmp "$device" "$second" || fail "the data is not the same"
+"$PARADOR" image check copy.img | grep -q ': clean$' || fail "the image is not clean"

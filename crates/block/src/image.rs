@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::engine::{SyncDisk, ThreadsDisk, UringDisk};
 use crate::raw::{Abilities, Alignment, RawFile};
+use crate::zoned::convert::Drive;
 use crate::zoned::disk::ZonedFile;
 use crate::zoned::{DeviceError, Zoned};
 use crate::{Aio, Disk, Error, raw, sys, sysfs};
@@ -112,6 +113,14 @@ impl Image {
     /// The file system has no locks.
     pub fn is_locked(file: &File, read_only: bool) -> io::Result<bool> {
         if read_only { sys::is_locked(file, 101, 3) } else { sys::is_locked(file, 100, 200) }
+    }
+
+    /// Locks `file`, which is to become an image, against everybody else; whether nobody has it.
+    ///
+    /// # Errors
+    /// The file system has no locks.
+    pub fn try_lock(file: &File) -> io::Result<bool> {
+        sys::lock(file, true, 100, 200)
     }
 
     /// Takes an image somebody else opened, with `options.path` as its name in messages. The file
@@ -223,6 +232,19 @@ impl Image {
         let image = Self::from_file(file, &RawOptions { direct: true, ..options.clone() })?;
         let zoned = ZonedFile::pass_through(Arc::clone(&image.raw)).map_err(unfit)?;
         Ok(Self { zoned: Some(Arc::new(zoned)), ..image })
+    }
+
+    /// Opens and locks a block device with zones, to be copied from or to.
+    ///
+    /// # Errors
+    /// As [`Image::open_zoned_device`].
+    pub fn open_drive(options: &RawOptions) -> Result<Drive, Error> {
+        let unfit = |source| Error::ZonedDevice { path: options.path.clone(), source };
+        let image = Self::open(&RawOptions { direct: true, ..options.clone() })?;
+        if !image.raw.block_device {
+            return Err(unfit(DeviceError::NotADevice));
+        }
+        Drive::open(image.raw).map_err(unfit)
     }
 
     /// A queue of requests for one virtqueue, at its best with up to `depth` in flight.

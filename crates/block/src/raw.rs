@@ -232,7 +232,7 @@ impl Scratch {
     }
 
     /// [`BOUNCE_LEN`] bytes aligned to 4 KiB, which suits every direct I/O known.
-    fn bounce(&mut self) -> &mut [u8] {
+    pub(crate) fn bounce(&mut self) -> &mut [u8] {
         const ALIGN: usize = 4096;
         if self.bounce.is_empty() {
             self.bounce = vec![0; BOUNCE_LEN + ALIGN];

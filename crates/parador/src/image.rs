@@ -2,6 +2,7 @@
 
 mod change;
 mod check;
+mod convert;
 mod create;
 mod map;
 mod open;
@@ -25,6 +26,7 @@ pub(crate) const COMMANDS: &[(&str, &str, &str)] = &[
         "say how each zone is, in lines as blkzone(8) writes them, or draw them",
     ),
     ("check", "[--repair [--yes]] FILE", "say what is wrong with a zoned image, and make it whole"),
+    ("convert", "[--force] SOURCE TARGET", "copy a zoned disk: each is an image, or a zoned block device"),
     ("reset", "FILE ZONE...|--all", "empty zones: numbers, or ranges such as 4-7"),
     ("inject", "read-only|offline ZONE FILE", "make a zone fail, for tests of what runs on the disk"),
 ];
@@ -86,6 +88,7 @@ fn outcome(words: &[OsString]) -> Outcome {
         "info" => show::info(&words),
         "report" => show::report(&words),
         "check" => check::run(&words),
+        "convert" => convert::run(&words),
         "reset" => change::reset(&words),
         _ => change::inject(&words),
     }

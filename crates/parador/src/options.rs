@@ -179,6 +179,12 @@ pub(crate) const OPTIONS: &[Opt] = &[
         )
     },
     opt(&["image create"], &["--force"], "", "Makes a file anew that is there: all in it is lost."),
+    opt(
+        &["image convert"],
+        &["--force"],
+        "",
+        "Replaces a file that is there, or what is on a device: all in it is lost.",
+    ),
     opt(&["image info", "image report"], &["--json"], "", "Says it in JSON; sizes are in bytes."),
     opt(
         &["image report"],
@@ -209,6 +215,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
             "image info",
             "image report",
             "image check",
+            "image convert",
             "image reset",
             "image inject",
         ],

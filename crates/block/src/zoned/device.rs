@@ -4,13 +4,16 @@
 
 mod shape;
 #[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
 mod tests;
 
 use std::io;
 use std::sync::Arc;
 
 pub use self::shape::DeviceError;
-use self::shape::{Limits, geometry, state};
+pub(super) use self::shape::Limits;
+use self::shape::{geometry, state};
 use super::disk::Keeper;
 use super::{Condition, Geometry, Held, Refusal, Zones};
 use crate::raw::RawFile;
@@ -44,32 +47,12 @@ impl Device {
     /// # Errors
     /// See [`DeviceError`].
     pub(super) fn open(raw: Arc<RawFile>) -> Result<Self, DeviceError> {
-        let metadata = raw.file.metadata().map_err(DeviceError::host("examine it"))?;
-        let queue = |name| sysfs::queue(&metadata, name);
-        let limits = Limits::read(queue, raw.topology.logical_block)?;
-        let capacity = raw.size.load(std::sync::atomic::Ordering::Relaxed);
+        let (capacity, limits) = measure(&raw)?;
         Self::with(Box::new(raw), capacity, &limits)
     }
 
     fn with(host: Box<dyn Host>, capacity: u64, limits: &Limits) -> Result<Self, DeviceError> {
-        let mut reported: Vec<BlkZone> = Vec::new();
-        loop {
-            let next = reported.last().map_or(0, |zone| zone.start.saturating_add(zone.len));
-            if next >= capacity / shape::SECTOR {
-                break;
-            }
-            let more = host.report(next).map_err(DeviceError::host("ask for its zones"))?;
-            // Whatever does not follow what is known would be asked for again without end.
-            if more.first().is_none_or(|zone| zone.start != next || zone.len == 0) {
-                break;
-            }
-            reported.extend(more);
-        }
-        let geometry = geometry(capacity, limits, &reported)?;
-        let states: Vec<_> = (0..)
-            .zip(&reported)
-            .map(|(number, zone)| state(&geometry, number, zone))
-            .collect::<Result<_, _>>()?;
+        let (geometry, states) = examine(&*host, capacity, limits)?;
         // Who had them open is gone, and they count against the limit.
         for (zone, _) in
             (0..).zip(&states).filter(|(_, (condition, _))| *condition == Condition::ExplicitlyOpen)
@@ -114,8 +97,41 @@ impl Device {
     }
 }
 
+/// How large a device is, in bytes, and its limits.
+pub(super) fn measure(raw: &RawFile) -> Result<(u64, Limits), DeviceError> {
+    let metadata = raw.file.metadata().map_err(DeviceError::host("examine it"))?;
+    let queue = |name| sysfs::queue(&metadata, name);
+    let limits = Limits::read(queue, raw.topology.logical_block)?;
+    Ok((raw.size.load(std::sync::atomic::Ordering::Relaxed), limits))
+}
+
+/// The shape of a device of `capacity` bytes; the condition of each zone, and how much of it is written.
+pub(super) fn examine(
+    host: &dyn Host,
+    capacity: u64,
+    limits: &Limits,
+) -> Result<(Geometry, Vec<(Condition, u64)>), DeviceError> {
+    let mut reported: Vec<BlkZone> = Vec::new();
+    loop {
+        let next = reported.last().map_or(0, |zone| zone.start.saturating_add(zone.len));
+        if next >= capacity / shape::SECTOR {
+            break;
+        }
+        let more = host.report(next).map_err(DeviceError::host("ask for its zones"))?;
+        // Whatever does not follow what is known would be asked for again without end.
+        if more.first().is_none_or(|zone| zone.start != next || zone.len == 0) {
+            break;
+        }
+        reported.extend(more);
+    }
+    let geometry = geometry(capacity, limits, &reported)?;
+    let states = (0..).zip(&reported).map(|(number, zone)| state(&geometry, number, zone));
+    let states = states.collect::<Result<_, _>>()?;
+    Ok((geometry, states))
+}
+
 /// Where zones are, and how long they are together, in bytes.
-fn range(geometry: &Geometry, first: u32, last: u32) -> (u64, u64) {
+pub(super) fn range(geometry: &Geometry, first: u32, last: u32) -> (u64, u64) {
     let start = geometry.start_of(first);
     let end = (geometry.start_of(last) + geometry.zone_size).min(geometry.capacity);
     (start, end - start)

@@ -22,6 +22,8 @@
 //! ```
 
 #[cfg(not(loom))]
+pub mod convert;
+#[cfg(not(loom))]
 mod device;
 #[cfg(not(loom))]
 pub(crate) mod disk;

@@ -143,13 +143,18 @@ fn zoned(file: &File, geometry: Geometry) -> io::Result<()> {
         ImageError::Host { source, .. } => source,
         other => io::Error::other(other),
     };
+    file.set_len(Metadata::create(file, geometry, uuid()?).map_err(host)?)?;
+    file.sync_all()
+}
+
+/// A new image's own name.
+pub(super) fn uuid() -> io::Result<[u8; 16]> {
     let mut uuid = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut uuid)?;
     // Version 4, variant 1 (RFC 9562).
     uuid[6] = uuid[6] & 0x0f | 0x40;
     uuid[8] = uuid[8] & 0x3f | 0x80;
-    file.set_len(Metadata::create(file, geometry, uuid).map_err(host)?)?;
-    file.sync_all()
+    Ok(uuid)
 }
 
 /// A file that is being made.
@@ -198,7 +203,7 @@ impl<'a> New<'a> {
     }
 }
 
-fn not_made(path: &Path, action: &str, error: &io::Error) -> Wrong {
+pub(super) fn not_made(path: &Path, action: &str, error: &io::Error) -> Wrong {
     let diagnostic = Diagnostic::new(format!("cannot {action} {}", path.display())).cause(error);
     Wrong::Host(match error.kind() {
         io::ErrorKind::NotFound => diagnostic.hint("its folder must exist"),

@@ -289,6 +289,44 @@ fn a_file_that_is_there_is_replaced_only_by_force() {
 }
 
 #[test]
+fn an_image_is_copied_with_its_zones_and_replaced_only_by_force() {
+    let place = zones();
+    said(&place.run(&["image", "inject", "read-only", "3", "z.img"]), "");
+    said(&place.run(&["image", "inject", "offline", "4", "z.img"]), "");
+    let convert = |options: &[&str]| place.run(&[&["image", "convert"], options].concat());
+    let copied = "c.img: 16 zones of 1M, 2M copied\n";
+    said(&convert(&["z.img", "c.img"]), copied);
+    let report = |name: &str| place.run(&["image", "report", name]).stdout;
+    assert_eq!(report("c.img"), report("z.img"));
+    said(&place.run(&["image", "check", "c.img"]), "c.img: clean\n");
+    let uuid = |name: &str| {
+        let info = place.run(&["image", "info", "--json", name]).stdout;
+        serde_json::from_str::<serde_json::Value>(&info).unwrap()["uuid"].clone()
+    };
+    assert_ne!(uuid("c.img"), uuid("z.img"), "they are two images");
+
+    convert(&["z.img", "c.img"]).refused(1, "image_convert_is_there");
+    convert(&["z.img", "z.img", "--force"]).refused(1, "image_convert_same");
+    convert(&["z.img"]).refused(2, "image_convert_one");
+    convert(&["z.img", "no/c.img"]).refused(1, "image_convert_no_folder");
+    convert(&["z.img", "/dev/null"]).refused(1, "image_convert_to_null");
+    File::create(place.path("r.img")).unwrap().set_len(1 << 20).unwrap();
+    convert(&["r.img", "d.img"]).refused(1, "image_convert_raw");
+    // What an attempt left that was interrupted is in nobody's way.
+    std::fs::write(place.path("c.img.part"), "half of it").unwrap();
+    said(&convert(&["--force", "z.img", "c.img"]), copied);
+    assert!(!place.path("c.img.part").exists());
+
+    let mut child = place.command(BLK).spawn().unwrap();
+    features(&connect(&place.path("s")));
+    convert(&["z.img", "d.img"]).refused(1, "image_check_in_use");
+    convert(&["--force", "c.img", "z.img"]).refused(1, "image_create_in_use");
+    assert!(!place.path("d.img").exists());
+    signal(&child, "TERM");
+    assert_eq!(wait(&mut child), Some(0));
+}
+
+#[test]
 fn damage_is_found_and_repaired_by_those_who_say_so() {
     let place = zones();
     let check = |options: &[&str]| place.run(&[&["image", "check", "z.img"], options].concat());
@@ -325,7 +363,7 @@ fn help_and_the_manual_know_all_commands() {
     let place = Place::new();
     let help = place.run(&["image", "--help"]).stdout;
     let manual = place.run(&["config", "man", "parador"]).stdout;
-    for command in ["create", "info", "report", "check", "reset", "inject"] {
+    for command in ["create", "info", "report", "check", "convert", "reset", "inject"] {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
         assert!(manual.contains(&format!(".It Cm image {command}")), "{manual}");
     }

@@ -70,16 +70,16 @@ impl DeviceError {
 
 /// What the queue of a device says besides its zones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Limits {
-    pub(super) max_open: u32,
-    pub(super) max_active: u32,
+pub(in crate::zoned) struct Limits {
+    pub(in crate::zoned) max_open: u32,
+    pub(in crate::zoned) max_active: u32,
     /// Bytes.
-    pub(super) granularity: u32,
+    pub(in crate::zoned) granularity: u32,
 }
 
 impl Limits {
     /// As `queue` has them, a name to a text.
-    pub(super) fn read(
+    pub(in crate::zoned) fn read(
         queue: impl Fn(&'static str) -> Option<String>,
         logical_block: u32,
     ) -> Result<Self, DeviceError> {

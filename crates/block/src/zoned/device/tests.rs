@@ -1,73 +1,18 @@
-//! A disk over a host that is as strict as a device with zones, and remembers what it was asked.
+//! A disk over a host that is as strict as a device with zones.
 
 use std::collections::VecDeque;
-use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use super::shape::{CONVENTIONAL, Limits, SEQUENTIAL, geometry};
-use super::{Device, DeviceError, Host};
+use super::shape::{CONVENTIONAL, Limits, geometry};
+use super::testing::{BLOCK, LIMITS, SECTOR, Shared, ZONE, new, zones};
+use super::{Device, DeviceError};
 use crate::sys::BlkZone;
 use crate::zoned::disk::ZonedFile;
 use crate::zoned::{Condition, Refusal, Zone, Zoned};
 use crate::{Aio, Buffer, Disk, Fault, Op, Outcome, Submitted, Tag, ZoneAction};
 
-const SECTOR: u64 = 512;
-const ZONE: u64 = 64 << 10;
-const BLOCK: u64 = 4096;
-const LIMITS: Limits = Limits { max_open: 3, max_active: 4, granularity: 4096 };
-
-/// Eight zones, the first of them conventional.
-fn zones() -> Vec<BlkZone> {
-    let zone = |number: u64| {
-        let (kind, condition) = if number == 0 { (CONVENTIONAL, 0) } else { (SEQUENTIAL, 1) };
-        let (start, len) = (number * ZONE / SECTOR, ZONE / SECTOR);
-        BlkZone { start, len, write_pointer: start, kind, condition, capacity: len, ..BlkZone::default() }
-    };
-    (0..8).map(zone).collect()
-}
-
-#[derive(Default)]
-struct Drive {
-    zones: Vec<BlkZone>,
-    asked: Vec<(ZoneAction, u64, u64)>,
-    /// What the next command, or the next write, ends with; of a write half is done.
-    command_fails: Option<i32>,
-    write_fails: Option<i32>,
-    /// It does not say how its zones are any more.
-    is_gone: bool,
-    /// Where writes are in flight.
-    writing: Vec<u64>,
-    flushed: u32,
-}
-
-impl Drive {
-    fn zone(&mut self, offset: u64) -> &mut BlkZone {
-        &mut self.zones[(offset / ZONE) as usize]
-    }
-
-    fn write(&mut self, offset: u64, len: u64) -> io::Result<()> {
-        let fails = self.write_fails.take();
-        let zone = self.zone(offset);
-        if zone.kind == SEQUENTIAL {
-            assert_eq!(zone.write_pointer * SECTOR, offset, "a drive refuses that");
-            let done = if fails.is_some() { len / 2 / BLOCK * BLOCK } else { len };
-            zone.write_pointer += done / SECTOR;
-            let full = zone.write_pointer == zone.start + zone.capacity;
-            zone.condition = if full { 14 } else { 2 };
-        }
-        fails.map_or(Ok(()), |error| Err(io::Error::from_raw_os_error(error)))
-    }
-}
-
-#[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Drive>>);
-
 impl Shared {
-    fn with<T>(&self, f: impl FnOnce(&mut Drive) -> T) -> T {
-        f(&mut self.0.lock().unwrap())
-    }
-
     fn disk(&self) -> Arc<ZonedFile> {
         let device = Device::with(Box::new(self.clone()), 8 * ZONE, &LIMITS).unwrap();
         Arc::new(ZonedFile::kept_by(Box::new(device), "drive".to_owned()))
@@ -75,57 +20,6 @@ impl Shared {
 
     fn queue(&self, file: &Arc<ZonedFile>) -> Box<dyn Disk> {
         file.queue(Box::new(Moving { drive: self.clone(), in_flight: VecDeque::new() }), 8).unwrap()
-    }
-}
-
-fn new() -> Shared {
-    let drive = Shared::default();
-    drive.with(|drive| drive.zones = zones());
-    drive
-}
-
-impl Host for Shared {
-    /// At most three at a time, as a kernel with little room.
-    fn report(&self, sector: u64) -> io::Result<Vec<BlkZone>> {
-        self.with(|drive| {
-            let zones = drive.zones.iter().filter(|zone| zone.start >= sector).take(3);
-            if drive.is_gone {
-                Err(io::Error::from_raw_os_error(libc::ENODEV))
-            } else {
-                Ok(zones.copied().collect())
-            }
-        })
-    }
-
-    fn change(&self, action: ZoneAction, offset: u64, len: u64) -> io::Result<()> {
-        self.with(|drive| {
-            drive.asked.push((action, offset / ZONE, len / ZONE));
-            if let Some(error) = drive.command_fails.take() {
-                return Err(io::Error::from_raw_os_error(error));
-            }
-            for number in offset / ZONE..(offset + len) / ZONE {
-                let zone = drive.zone(number * ZONE);
-                zone.condition = match action {
-                    ZoneAction::Open => 3,
-                    ZoneAction::Close => 4,
-                    ZoneAction::Finish => 14,
-                    ZoneAction::Reset | ZoneAction::ResetAll => 1,
-                };
-                if zone.condition == 1 {
-                    zone.write_pointer = zone.start;
-                }
-            }
-            Ok(())
-        })
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.with(|drive| drive.flushed += 1);
-        Ok(())
-    }
-
-    fn name(&self) -> String {
-        "drive".to_owned()
     }
 }
 

@@ -161,7 +161,12 @@ impl Check {
         let first = self.epoch + 1 + u64::from((self.epoch + 1) % 2 == self.checkpoint % 2);
         let mut zones = self.zones.clone();
         for &(zone, condition) in &self.changes {
-            zones[zone as usize].condition = condition;
+            let record = &mut zones[zone as usize];
+            record.condition = condition;
+            if condition == Condition::Full {
+                // What lies beyond a write pointer is not read.
+                record.pointer = geometry.capacity_of(zone);
+            }
         }
         let write = || -> io::Result<()> {
             let end = layout.data + geometry.capacity;

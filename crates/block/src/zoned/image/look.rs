@@ -3,10 +3,10 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use super::format::{BLOCK, Layout, Record, Superblock};
+use super::format::{BLOCK, Layout, Superblock};
 use super::{ImageError, live, recover};
 use crate::zoned::word::Word;
-use crate::zoned::{Geometry, Zone};
+use crate::zoned::{Condition, Geometry, Zone};
 
 /// An image as it was a moment ago.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,18 +30,37 @@ impl Look {
     /// # Errors
     /// See [`ImageError`]. What is damaged may be what somebody else is changing: another look tells.
     pub fn at(file: &File) -> Result<Self, ImageError> {
-        let (Superblock { uuid, geometry, layout }, _) = recover::superblock(file)?;
+        let States { superblock: Superblock { uuid, geometry, layout }, live, zones } = States::of(file)?;
+        let zone = |(zone, (condition, pointer))| Zone::new(&geometry, zone, condition, pointer);
+        let zones = (0..).zip(zones).map(zone).collect();
+        Ok(Self { uuid, geometry, data_offset: layout.data, live, zones })
+    }
+}
+
+/// What is in the metadata of an image at a moment.
+pub(crate) struct States {
+    pub(crate) superblock: Superblock,
+    /// See [`Look::live`].
+    live: bool,
+    /// The condition of each zone, and how much of it is written.
+    pub(crate) zones: Vec<(Condition, u64)>,
+}
+
+impl States {
+    /// As [`Look::at`].
+    pub(crate) fn of(file: &File) -> Result<Self, ImageError> {
+        let (superblock, _) = recover::superblock(file)?;
+        let Superblock { uuid, geometry, layout } = superblock;
         let live = live::is_current(file, layout.live, uuid).map_err(ImageError::reading)?;
         let zones = if live {
             let words: Option<Vec<Word>> = words(file, &layout, &geometry)?.into_iter().collect();
             let words = words.ok_or(ImageError::Damaged("the live table says what no zone can be"))?;
-            let zone = |(zone, word): (u32, Word)| Zone::new(&geometry, zone, word.condition, word.pointer);
-            (0..).zip(words).map(zone).collect()
+            words.iter().map(|word| (word.condition, word.pointer)).collect()
         } else {
-            let zone = |record: &Record| Zone::new(&geometry, record.zone, record.condition, record.pointer);
-            recover::recover(file)?.zones.iter().map(zone).collect()
+            let zones = recover::recover(file)?.zones;
+            zones.iter().map(|record| (record.condition, record.pointer)).collect()
         };
-        Ok(Self { uuid, geometry, data_offset: layout.data, live, zones })
+        Ok(Self { superblock, live, zones })
     }
 }
 

@@ -22,9 +22,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 pub use self::check::{Check, Finding, Severity};
-use self::format::{BLOCK, Layout, Record, SUPERBLOCKS, Superblock};
+use self::format::{BLOCK, SUPERBLOCKS};
+pub(super) use self::format::{Layout, Record, Superblock};
 use self::journal::Journal;
 pub use self::look::Look;
+pub(super) use self::look::States;
 pub use self::store::Store;
 use super::mapped::Mapped;
 use super::word::Word;
@@ -76,17 +78,25 @@ impl Metadata {
     /// # Errors
     /// [`ImageError::Host`].
     pub fn create(store: &dyn Store, geometry: Geometry, uuid: [u8; 16]) -> Result<u64, ImageError> {
-        let layout = Layout::new(&geometry);
-        let superblock = Superblock { uuid, geometry, layout };
+        let superblock = Superblock { uuid, geometry, layout: Layout::new(&geometry) };
+        Self::create_around(store, &superblock, &recover::fresh(&superblock))?;
+        Ok(superblock.layout.data + geometry.capacity)
+    }
+
+    /// Makes what is in `store` an image, whose data is there, durably, and whose zones are so.
+    pub(super) fn create_around(
+        store: &dyn Store,
+        superblock: &Superblock,
+        zones: &[Record],
+    ) -> Result<(), ImageError> {
         // No superblock before all else is there: what is half made is no image.
-        store.punch(0, layout.data).map_err(ImageError::writing)?;
-        let fresh = recover::fresh(&superblock);
-        journal::write_checkpoint(store, &superblock, 1, &fresh).map_err(ImageError::writing)?;
+        store.punch(0, superblock.layout.data).map_err(ImageError::writing)?;
+        journal::write_checkpoint(store, superblock, 1, zones).map_err(ImageError::writing)?;
+        store.sync().map_err(ImageError::writing)?;
         for copy in 0..SUPERBLOCKS {
             store.write(copy * BLOCK as u64, &superblock.block()[..]).map_err(ImageError::writing)?;
         }
-        store.sync().map_err(ImageError::writing)?;
-        Ok(layout.data + geometry.capacity)
+        store.sync().map_err(ImageError::writing)
     }
 
     /// Opens the image in `file`, which is open for reading and writing, and nobody else's.

@@ -31,6 +31,14 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// What the host says; some of it may be done.
     fn punch(&self, offset: u64, len: u64) -> io::Result<()>;
+
+    /// Where the first data is from `offset` on, as far as is known; `None` if only zeroes follow.
+    ///
+    /// # Errors
+    /// What the host says.
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        Ok(Some(offset))
+    }
 }
 
 impl Store for File {
@@ -62,5 +70,9 @@ impl Store for File {
 
     fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
         sys::fallocate(self, libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE, offset, len)
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        sys::next_data(self, offset)
     }
 }
