@@ -3,9 +3,11 @@
 mod boot;
 mod config;
 mod disk;
+mod load;
 mod memory;
 mod start;
 mod vhost_user;
+mod zoned;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -23,6 +25,7 @@ const BENCHES: &[Bench] = &[
     ("disk", disk::disk),
     ("memory", memory::memory),
     ("vhost-user", vhost_user::vhost_user),
+    ("zoned", zoned::zoned),
     ("boot", boot::boot),
 ];
 
