@@ -127,7 +127,6 @@ pub fn command(name: &str, options: Options) -> Result<u8> {
 /// The static `parador`, built with `profile`: what runs in the outer machine, and what is measured.
 pub fn build(profile: &str) -> Result<PathBuf> {
     const TRIPLE: &str = "x86_64-unknown-linux-gnu";
-    let _lock = cache::lock("lab-build")?;
     command::run(
         command::cargo()
             .args(["build", "--quiet", "--package", "parador", "--profile", profile, "--target", TRIPLE])
