@@ -28,7 +28,11 @@ pub(crate) const COMMANDS: &[(&str, &str, &str)] = &[
     ("check", "[--repair [--yes]] FILE", "say what is wrong with a zoned image, and make it whole"),
     ("convert", "[--force] SOURCE TARGET", "copy a zoned disk: each is an image, or a zoned block device"),
     ("reset", "FILE ZONE...|--all", "empty zones: numbers, or ranges such as 4-7"),
-    ("inject", "read-only|offline ZONE FILE", "make a zone fail, for tests of what runs on the disk"),
+    (
+        "inject",
+        "read-only|offline ZONE FILE",
+        "make a zone fail, also of a running machine, to see what runs on the disk",
+    ),
 ];
 
 /// How a command ended. The numbers are part of the interface.

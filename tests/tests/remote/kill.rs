@@ -44,7 +44,7 @@ fn back_end() {
     Server::new(Box::new(disk)).accept(&listener, &EventFd::new(0).unwrap()).unwrap();
 }
 
-fn spawn(folder: &Path) -> Child {
+pub(crate) fn spawn(folder: &Path) -> Child {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", "kill::back_end", "--nocapture"]).env(FOLDER, folder);
     command.stdout(std::process::Stdio::null()).spawn().unwrap()

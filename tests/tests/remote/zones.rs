@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::{env, fs, thread};
 
-use parador_block::zoned::Geometry;
-use parador_block::zoned::image::Metadata;
+use parador_block::zoned::image::{self, Check, Look, Metadata};
+use parador_block::zoned::{Condition, Geometry};
 use parador_block::{Image, RawOptions};
 use parador_devices::blk::{Blk, BlkOptions};
 use parador_vhost_user::frontend::Remote;
@@ -17,7 +17,7 @@ use parador_virtio::ids::VIRTIO_ID_BLOCK;
 use parador_virtio::testing::{Arena, Driver, Harness, PATIENCE, check_contract};
 use parador_virtio::{QueueState, VirtioDevice};
 
-use crate::kill::Supervisor;
+use crate::kill::{Supervisor, spawn};
 use crate::served::{Served, drive, options, three_ways};
 
 const IN: u32 = 0;
@@ -274,13 +274,89 @@ fn a_zoned_disk_whose_back_end_is_killed_refuses_nothing_and_loses_nothing() {
     let mut known = [parador_block::zoned::Zone {
         start: 0,
         capacity: 0,
-        condition: parador_block::zoned::Condition::Offline,
+        condition: Condition::Offline,
         write_pointer: None,
     }; 3];
     assert_eq!(image.zoned().unwrap().report(0, &mut known).unwrap(), 3);
     let last = zones[0].written.last_key_value().filter(|_| zones[0].phase != Phase::Reset);
     let end = last.map_or(ZONE, |(at, _)| at + SECTORS);
     assert_eq!(known[1].write_pointer, Some(end * 512));
+}
+
+#[test]
+fn a_zone_that_another_process_makes_fail_under_load_has_failed_for_good() {
+    const INVALID: u8 = 3;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk");
+    create(&path);
+    fs::write(folder.path().join("zoned"), []).unwrap();
+    let mut child = spawn(folder.path());
+    let mut remote = Remote::connect(options(VIRTIO_ID_BLOCK, folder.path().join("socket"))).unwrap();
+    let features = remote.identity().features | remote.identity().ring_features;
+    let arena = Arena::new(16 << 20);
+    let [mut writer, mut other] = [(); 2].map(|()| Driver::on(&arena, 128, features));
+    for (index, driver) in (0..).zip([&writer, &other]) {
+        remote.start_queue(driver.setup(index, QueueState::default())).unwrap();
+    }
+    let disk = path.clone();
+    let fail = move |zone, offline| {
+        let file = fs::File::options().read(true).write(true).open(&disk).unwrap();
+        assert!(matches!(image::ask(&file, zone, offline), Ok(image::Asked::Done)));
+    };
+    let mut request = |header: &[u8], room: &[usize]| {
+        other.add(&[header], room).unwrap();
+        other.kick();
+        other.wait_used(PATIENCE).unwrap().data
+    };
+
+    // Appends are in flight all the time, until one is refused; each one ends.
+    let (mut written, mut refused, mut asked) = (Vec::new(), 0, None);
+    let mut stamps = HashMap::new();
+    for stamp in 1.. {
+        let data = content(stamp);
+        let head = writer.add(&[&header(APPEND, 2 * ZONE), &data], &[16]).unwrap();
+        stamps.insert(head, stamp);
+        writer.kick();
+        if stamp == 100 {
+            let fail = fail.clone();
+            asked = Some(thread::spawn(move || fail(2, false)));
+        }
+        while writer.in_flight() >= DEPTH || (refused > 0 && writer.in_flight() > 0) {
+            let used = writer.wait_used(PATIENCE).expect("each ends");
+            let stamp = stamps.remove(&used.head).unwrap();
+            match used.data[15] {
+                0 => written.push((number(&used.data), stamp)),
+                status => {
+                    assert_eq!(status, INVALID);
+                    refused += 1;
+                }
+            }
+        }
+        if refused > 0 {
+            break;
+        }
+    }
+    asked.unwrap().join().unwrap();
+    assert!(written.len() >= 100 - DEPTH && refused > 0);
+    assert_eq!(request(&header(REPORT, 2 * ZONE), &[128, 1])[89], 13, "read-only");
+    for (at, stamp) in &written {
+        assert!(request(&header(IN, *at), &[BLOCK, 1]) == [content(*stamp), vec![0]].concat());
+    }
+    fail(3, true);
+    assert_eq!(request(&header(REPORT, 3 * ZONE), &[128, 1])[89], 15, "offline");
+    let file = fs::File::open(&path).unwrap();
+    let conditions =
+        || Look::at(&file).unwrap().zones[2..4].iter().map(|zone| zone.condition).collect::<Vec<_>>();
+    let lost = vec![Condition::ReadOnly, Condition::Offline];
+    assert_eq!(lost, conditions());
+
+    child.kill().unwrap();
+    child.wait().unwrap();
+    drop(remote);
+    assert_eq!(lost, conditions(), "left by a process that was killed");
+    drop(Image::open_zoned(&RawOptions::new(&path)).unwrap());
+    assert_eq!(lost, conditions(), "closed");
+    assert_eq!(Check::of(&file).unwrap().findings(), []);
 }
 
 /// Where the process that is killed finds the disk it is to write to.

@@ -10,7 +10,7 @@ use super::sync::AtomicU64;
 pub(super) enum Words {
     Own(Box<[AtomicU64]>),
     #[cfg(not(loom))]
-    Mapped(Mapped),
+    Mapped(Mapped<AtomicU64>),
 }
 
 impl Deref for Words {

@@ -1,9 +1,11 @@
-//! `parador image reset` and `inject`: zones of an image that nobody has open are changed.
+//! `parador image reset` and `inject`: zones of an image are changed, by whoever has it open if somebody does.
 
+use std::error::Error;
 use std::ffi::OsStr;
 use std::path::Path;
 
-use parador_block::zoned::image::Metadata;
+use parador_block::Image;
+use parador_block::zoned::image::{self, Asked, Metadata};
 use parador_block::zoned::{Condition, Geometry, Refusal};
 use parador_config::{Diagnostic, Origin};
 
@@ -79,16 +81,33 @@ pub(super) fn inject(words: &Words) -> Outcome {
         }
     };
     let path = Path::new(file);
+    let shared = open::to_change(path)?;
+    let geometry = image::geometry(&shared).map_err(|e| open::not_usable(path, &e))?;
+    let listed = zones_of(*zone_at, zone, &geometry)?;
+    let [zone] = listed.as_slice() else { return Err(words.usage("one zone at a time")) };
+    let failed = |cause: &dyn Error| {
+        let hint = "a zone that is offline stays so";
+        Wrong::Host(Diagnostic::new(format!("zone {zone} cannot be changed")).cause(cause).hint(hint))
+    };
+    if Image::is_locked(&shared, false).unwrap_or(false) {
+        match image::ask(&shared, *zone, offline).map_err(|e| open::not_usable(path, &e))? {
+            Asked::Done => return Ok(Ended::Done),
+            Asked::Refused => return Err(failed(&Refusal::InvalidCommand)),
+            Asked::Failed(error) => return Err(failed(&error)),
+            Asked::NoAnswer => {
+                let message = format!("who has {} open does not answer", path.display());
+                let hint = "the zone may still be changed: `parador image report` tells";
+                return Err(Wrong::Host(Diagnostic::new(message).hint(hint)));
+            }
+            // It may have stopped meanwhile. If it has not, this says so.
+            Asked::Nobody => {}
+        }
+    }
     let image = open::locked(path, false)?;
     let metadata = open::zones(path, &image)?;
-    let listed = zones_of(*zone_at, zone, metadata.zones().geometry())?;
-    let [zone] = listed.as_slice() else { return Err(words.usage("one zone at a time")) };
     let done = metadata.fail(*zone, offline);
     let closed = metadata.close();
-    done.map_err(|e| {
-        let hint = "a zone that is offline stays so";
-        Wrong::Host(Diagnostic::new(format!("zone {zone} cannot be changed")).cause(&e).hint(hint))
-    })?;
+    done.map_err(|e| failed(&e))?;
     closed.map_err(|e| not_changed(path, &e))?;
     Ok(Ended::Done)
 }

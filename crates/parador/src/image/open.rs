@@ -22,6 +22,11 @@ pub(super) fn to_look_at(path: &Path) -> Result<File, Wrong> {
     Image::open_file(&options).map_err(|e| wrong(&e, e.hint()))
 }
 
+/// Opens the file `path` for reading and writing, and locks nothing.
+pub(super) fn to_change(path: &Path) -> Result<File, Wrong> {
+    Image::open_file(&RawOptions::new(path)).map_err(|e| wrong(&e, e.hint()))
+}
+
 /// Opens the image `path`, for writing unless it is `read_only`, and locks it.
 pub(super) fn locked(path: &Path, read_only: bool) -> Result<Locked, Wrong> {
     let options = RawOptions { read_only, aio: Aio::Sync, ..RawOptions::new(path) };

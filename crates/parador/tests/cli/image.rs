@@ -167,7 +167,12 @@ fn an_image_in_use_can_be_looked_at_and_no_more() {
         serde_json::from_str(&place.run(&["image", "report", "--json", "z.img"]).stdout).unwrap();
     assert_eq!((&report["in_use"], &report["closed"]), (&true.into(), &false.into()));
     place.run(&["image", "reset", "z.img", "--all"]).refused(1, "image_reset_in_use");
-    place.run(&["image", "inject", "offline", "3", "z.img"]).refused(1, "image_reset_in_use");
+    // Who has it makes zones fail for others.
+    said(&place.run(&["image", "inject", "offline", "3", "z.img"]), "");
+    said(&place.run(&["image", "inject", "read-only", "4", "z.img"]), "");
+    assert_eq!(letters(&place), "==.xr...........");
+    place.run(&["image", "inject", "offline", "3", "z.img"]).refused(1, "image_inject_offline");
+    place.run(&["image", "inject", "offline", "16", "z.img"]).refused(2, "image_inject_no_zone");
     place.run(&["image", "create", "z.img", "--size=1M", "--force"]).refused(1, "image_create_in_use");
     place.run(&["image", "check", "z.img"]).refused(1, "image_check_in_use");
 
@@ -184,6 +189,15 @@ fn an_image_in_use_can_be_looked_at_and_no_more() {
     signal(&child, "TERM");
     assert_eq!(wait(&mut child), Some(0));
     said(&place.run(&["image", "check", "z.img"]), "z.img: clean\n");
+    assert_eq!(letters(&place), "==.xr...........");
+}
+
+#[test]
+fn who_has_an_image_and_changes_no_zones_is_not_waited_for() {
+    let place = zones();
+    let file = File::options().read(true).write(true).open(place.path("z.img")).unwrap();
+    assert!(parador_block::Image::try_lock(&file).unwrap());
+    place.run(&["image", "inject", "offline", "3", "z.img"]).refused(1, "image_reset_in_use");
 }
 
 #[test]

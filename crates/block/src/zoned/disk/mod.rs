@@ -4,6 +4,7 @@
 mod bells;
 mod clerk;
 mod keeper;
+mod letters;
 mod queue;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use self::bells::Bells;
 use self::clerk::Desk;
 use self::keeper::InImage;
 pub(super) use self::keeper::Keeper;
+use self::letters::Letters;
 use self::queue::ZonedDisk;
 use super::device::{Device, DeviceError};
 use super::image::{ImageError, Metadata};
@@ -46,6 +48,8 @@ pub trait Zoned: Send + Sync {
 /// A disk with zones that is open, shared by its queues; dropping it closes it.
 pub(crate) struct ZonedFile {
     core: Arc<Core>,
+    /// Other processes' wishes, of an image.
+    letters: Option<Letters>,
 }
 
 /// What queues and the clerk share.
@@ -71,7 +75,15 @@ impl ZonedFile {
         let open = if power_cut { Metadata::open_forgetful } else { Metadata::open };
         let metadata = open(&raw.file)?;
         let name = raw.path.display().to_string();
-        Ok(Self::kept_by(Box::new(InImage { raw, metadata }), name))
+        let letterbox = metadata.letterbox(&raw.file);
+        let mut opened = Self::kept_by(Box::new(InImage { raw, metadata }), name);
+        match letterbox.and_then(|letterbox| Letters::read(&opened.core, letterbox)) {
+            Ok(letters) => opened.letters = Some(letters),
+            Err(error) => {
+                tracing::warn!("disk image {}: nobody can make its zones fail: {error}", opened.core.name);
+            }
+        }
+        Ok(opened)
     }
 
     /// Takes the zones of the block device in `raw`'s file, which is nobody else's.
@@ -85,7 +97,7 @@ impl ZonedFile {
 
     pub(super) fn kept_by(keeper: Box<dyn Keeper>, name: String) -> Self {
         let (desk, bells, holding) = (Desk::default(), Bells::default(), Mutex::default());
-        Self { core: Arc::new(Core { keeper, name, desk, bells, holding }) }
+        Self { core: Arc::new(Core { keeper, name, desk, bells, holding }), letters: None }
     }
 
     /// A queue whose data `inner` moves, which is one over the whole file.
@@ -160,15 +172,20 @@ impl Zoned for ZonedFile {
         if zone >= self.geometry().zones() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        self.core.fail(zone, offline).map_err(|error| {
-            let refused = error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Refusal>);
-            if refused { io::ErrorKind::InvalidInput.into() } else { error }
-        })
+        let unclear = |error| if is_refused(&error) { io::ErrorKind::InvalidInput.into() } else { error };
+        self.core.fail(zone, offline).map_err(unclear)
     }
+}
+
+/// Whether the zones did not allow it, rather than the host.
+fn is_refused(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Refusal>)
 }
 
 impl Drop for ZonedFile {
     fn drop(&mut self) {
+        // It may still change zones.
+        drop(self.letters.take());
         self.core.desk.close();
         if let Err(error) = self.close() {
             let name = &self.core.name;

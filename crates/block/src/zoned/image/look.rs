@@ -37,6 +37,14 @@ impl Look {
     }
 }
 
+/// The shape of the disk in the image in `file`, which may be somebody's.
+///
+/// # Errors
+/// It is none, or not a sound one.
+pub fn geometry(file: &File) -> Result<Geometry, ImageError> {
+    recover::superblock(file).map(|(superblock, _)| superblock.geometry)
+}
+
 /// What is in the metadata of an image at a moment.
 pub(crate) struct States {
     pub(crate) superblock: Superblock,

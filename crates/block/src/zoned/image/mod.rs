@@ -10,6 +10,7 @@
 mod check;
 mod format;
 mod journal;
+mod letterbox;
 mod live;
 mod look;
 mod recover;
@@ -25,8 +26,10 @@ pub use self::check::{Check, Finding, Severity};
 use self::format::{BLOCK, SUPERBLOCKS};
 pub(super) use self::format::{Layout, Record, Superblock};
 use self::journal::Journal;
-pub use self::look::Look;
+pub use self::letterbox::{Asked, ask};
+pub(super) use self::letterbox::{Failure, Letterbox};
 pub(super) use self::look::States;
+pub use self::look::{Look, geometry};
 pub use self::store::Store;
 use super::mapped::Mapped;
 use super::word::Word;
@@ -182,6 +185,11 @@ impl Metadata {
     #[must_use]
     pub fn data_offset(&self) -> u64 {
         self.superblock.layout.data
+    }
+
+    /// Where in `file`, which is the image's, others ask for zones to fail.
+    pub(super) fn letterbox(&self, file: &File) -> io::Result<Letterbox> {
+        Letterbox::new(file, self.superblock.layout.live)
     }
 
     /// The image's own name.
