@@ -92,6 +92,21 @@ pub enum Fault {
     Refused(#[from] Refusal),
 }
 
+impl Fault {
+    /// The same for another request: an error of the host cannot be cloned, but its number can.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Host(error) => Self::Host(again(error)),
+            Self::Refused(refusal) => Self::Refused(*refusal),
+        }
+    }
+}
+
+/// The same error once more, as far as its number or its kind says it.
+pub(crate) fn again(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
+}
+
 impl From<io::ErrorKind> for Fault {
     fn from(kind: io::ErrorKind) -> Self {
         Self::Host(kind.into())
@@ -121,7 +136,7 @@ pub enum Aio {
     /// A few threads per queue.
     Threads,
     /// On the caller's thread: [`Disk::submit`] always says [`Submitted::Done`], but for what has to wait
-    /// for a zone, or is to be durable, on a disk with zones.
+    /// for a zone, or is to be durable, on a disk with zones, and for all writes to a device with zones.
     Sync,
 }
 

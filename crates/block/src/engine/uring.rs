@@ -10,7 +10,7 @@ use std::sync::Arc;
 use io_uring::{IoUring, opcode, squeue, types};
 
 use super::{USUAL_PIECES, tidy};
-use crate::disk::outcome;
+use crate::disk::{again, outcome};
 use crate::raw::{MAX_RETRIES, PUNCH, RawFile, Scratch, is_unsupported};
 use crate::{Aio, Buffer, Disk, Op, Outcome, Submitted, Tag, buffer, sys};
 
@@ -196,10 +196,7 @@ impl UringDisk {
         tracing::error!("disk image {}: io_uring failed: {error}", self.raw.path.display());
         self.dead = true;
         while let Some(index) = self.staged.pop_front() {
-            let result = error
-                .raw_os_error()
-                .map_or_else(|| io::Error::from(error.kind()), io::Error::from_raw_os_error);
-            self.end(index, Err(result));
+            self.end(index, Err(again(error)));
         }
     }
 

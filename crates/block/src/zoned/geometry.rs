@@ -151,7 +151,7 @@ impl Geometry {
     /// Which zone `offset` is in; `None` beyond the disk.
     #[must_use]
     pub fn zone_at(&self, offset: u64) -> Option<u32> {
-        (offset < self.capacity).then(|| (offset / self.zone_size) as u32)
+        (offset < self.capacity).then(|| (offset >> self.zone_size.trailing_zeros()) as u32)
     }
 
     /// Where `zone` starts.

@@ -185,7 +185,28 @@ impl Zones {
             return Err(Refusal::UnalignedWrite);
         }
         let at = offset - self.geometry.start_of(zone);
-        self.reserve(zone, len, |word| if word.pointer == at { Ok(()) } else { Err(Refusal::UnalignedWrite) })
+        let placed = |word: Word| if word.pointer == at { Ok(()) } else { Err(Refusal::UnalignedWrite) };
+        self.reserve(zone, len, self.at_once, placed)
+    }
+
+    /// Gives a write of `len` bytes at `offset` its place behind `other`, which is in flight and with
+    /// which it is to be done.
+    pub(super) fn join_write(&self, other: &Write, offset: u64, len: u64) -> Result<Write, Refusal> {
+        let at = other.zone.and_then(|zone| offset.checked_sub(self.geometry.start_of(zone)));
+        self.join(other, len, |word| Some(word.pointer) == at)
+    }
+
+    /// The same for an append to the zone that starts at `start`.
+    pub(super) fn join_append(&self, other: &Write, start: u64, len: u64) -> Result<Write, Refusal> {
+        let same = other.zone.is_some() && self.sequential_at(start).ok() == other.zone;
+        self.join(other, len, |_| same && len <= self.geometry.max_append)
+    }
+
+    fn join(&self, other: &Write, len: u64, fits: impl Fn(Word) -> bool) -> Result<Write, Refusal> {
+        let zone = other.zone.ok_or(Refusal::InvalidCommand)?;
+        let whole = len > 0 && len.is_multiple_of(self.block());
+        let placed = |word| if whole && fits(word) { Ok(()) } else { Err(Refusal::UnalignedWrite) };
+        self.reserve(zone, len, MAX_WRITES, placed)
     }
 
     /// As [`Zones::write`], for a write that may have had its place before: where all of it is written
@@ -230,7 +251,7 @@ impl Zones {
             return Err(Refusal::InvalidCommand);
         }
         let whole = len.is_multiple_of(self.block());
-        self.reserve(zone, len, |_| if whole { Ok(()) } else { Err(Refusal::UnalignedWrite) })
+        self.reserve(zone, len, self.at_once, |_| if whole { Ok(()) } else { Err(Refusal::UnalignedWrite) })
     }
 
     /// As [`Zones::append`], for one that may have had its place before, `at`.
@@ -370,12 +391,13 @@ impl Zones {
 
     // --- Changes -----------------------------------------------------------------------------------
 
-    /// Moves the write pointer of `zone` over `len` bytes, not none, if `placed` agrees with where
-    /// it is.
+    /// Moves the write pointer of `zone`, in which less than `at_once` writes are in flight, over `len`
+    /// bytes, not none, if `placed` agrees with where it is.
     fn reserve(
         &self,
         zone: u32,
         len: u64,
+        at_once: u16,
         placed: impl Fn(Word) -> Result<(), Refusal>,
     ) -> Result<Write, Refusal> {
         let capacity = self.geometry.capacity_of(zone);
@@ -386,7 +408,7 @@ impl Zones {
             placed(word)?;
             let end = word.pointer.checked_add(len).filter(|end| *end <= capacity);
             let end = end.ok_or(Refusal::InvalidCommand)?;
-            if word.held || word.writes >= self.at_once { Err(Refusal::Busy) } else { Ok(end) }
+            if word.held || word.writes >= at_once { Err(Refusal::Busy) } else { Ok(end) }
         };
         let offset = |word: Word| self.geometry.start_of(zone) + word.pointer;
         let cell = &self.words[zone as usize];

@@ -35,6 +35,8 @@ pub(in crate::zoned) struct Drive {
     pub(in crate::zoned) is_gone: bool,
     /// Where writes are in flight.
     pub(in crate::zoned) writing: Vec<u64>,
+    /// What was written, and how much at once.
+    pub(in crate::zoned) written: Vec<(u64, u64)>,
     pub(in crate::zoned) flushed: u32,
     /// What is in it, as far as anything was written at once.
     pub(in crate::zoned) data: Vec<u8>,
@@ -49,6 +51,7 @@ impl Drive {
 
     pub(in crate::zoned) fn write(&mut self, offset: u64, len: u64) -> io::Result<()> {
         let fails = self.write_fails.take();
+        self.written.push((offset, len));
         let zone = self.zone(offset);
         if zone.kind == SEQUENTIAL {
             assert_eq!(zone.write_pointer * SECTOR, offset, "a drive refuses that");

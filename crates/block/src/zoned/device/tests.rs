@@ -155,6 +155,7 @@ fn a_write_that_fails_leaves_the_zone_as_the_host_says() {
     let mut disk = drive.queue(&file);
     drive.with(|drive| drive.write_fails = Some(libc::EIO));
     write(&mut *disk, ZONE, 4 * BLOCK, 0);
+    disk.kick();
     write(&mut *disk, ZONE + 4 * BLOCK, BLOCK, 1);
     write(&mut *disk, ZONE + 5 * BLOCK, BLOCK, 2);
     append(&mut *disk, 1, BLOCK, 3);
@@ -170,12 +171,74 @@ fn a_write_that_fails_leaves_the_zone_as_the_host_says() {
 }
 
 #[test]
+fn what_waits_for_a_zone_goes_to_it_at_once() {
+    let drive = new();
+    let file = drive.disk();
+    let mut disk = drive.queue(&file);
+    write(&mut *disk, ZONE, 2 * BLOCK, 0);
+    append(&mut *disk, 1, BLOCK, 1);
+    // Another zone's, one that is at the wrong place, and what would be too much for the zone.
+    write(&mut *disk, 2 * ZONE, BLOCK, 2);
+    write(&mut *disk, ZONE + 3 * BLOCK, BLOCK, 3);
+    write(&mut *disk, ZONE + 8 * BLOCK, BLOCK, 4);
+    append(&mut *disk, 1, 11 * BLOCK, 5);
+    write(&mut *disk, ZONE + 4 * BLOCK, 12 * BLOCK, 6);
+    disk.kick();
+    let places: Vec<_> = std::iter::from_fn(|| disk.placed()).collect();
+    assert_eq!(places, [(1, ZONE + 2 * BLOCK)]);
+    drive.with(|drive| assert_eq!(drive.writing, [ZONE, 2 * ZONE]));
+    let ended: Vec<_> = over(&mut *disk, 7).into_iter().map(|(_, outcome)| outcome).collect();
+    assert!(matches!(ended[..4], [Ok(0), Ok(at), Ok(0), Ok(0)] if at == ZONE + 2 * BLOCK));
+    assert_eq!(refusal(&ended[4]), Some(Refusal::UnalignedWrite));
+    assert!(matches!(ended[5], Ok(at) if at == ZONE + 4 * BLOCK));
+    assert_eq!(refusal(&ended[6]), Some(Refusal::UnalignedWrite));
+    // The first four blocks in one, and then what was behind the one at the wrong place.
+    drive.with(|drive| {
+        assert_eq!(drive.written, [(2 * ZONE, BLOCK), (ZONE, 4 * BLOCK), (ZONE + 4 * BLOCK, 11 * BLOCK)]);
+    });
+}
+
+#[test]
+fn of_several_writes_in_one_that_fails_those_before_the_write_pointer_are_done() {
+    let drive = new();
+    let file = drive.disk();
+    let mut disk = drive.queue(&file);
+    let blocks = [1, 1, 4, 1, 1];
+    let ask = |disk: &mut dyn Disk| {
+        let mut at = ZONE;
+        for (tag, blocks) in (0..).zip(blocks) {
+            match tag % 2 {
+                0 => write(disk, at, blocks * BLOCK, tag),
+                _ => append(disk, 1, blocks * BLOCK, tag),
+            }
+            at += blocks * BLOCK;
+        }
+    };
+    drive.with(|drive| drive.write_fails = Some(libc::EIO));
+    ask(&mut *disk);
+    let ended = over(&mut *disk, 5);
+    // Half of eight blocks: the third request is done in part.
+    assert!(matches!((&ended[0].1, &ended[1].1), (Ok(0), Ok(at)) if *at == ZONE + BLOCK));
+    let failed = |outcome: &Outcome| matches!(outcome, Err(Fault::Host(error)) if error.raw_os_error() == Some(libc::EIO));
+    assert!(ended[2..].iter().all(|(_, outcome)| failed(outcome)));
+    assert_eq!(zone(&file, 1).write_pointer, Some(ZONE + 4 * BLOCK));
+    // Nothing is in flight any more.
+    assert!(command(&mut *disk, ZoneAction::Reset, 1).is_ok());
+    // A host that does not say where it is: none of them is known to be done.
+    drive.with(|drive| (drive.write_fails, drive.is_gone) = (Some(libc::EIO), true));
+    ask(&mut *disk);
+    assert!(over(&mut *disk, 5).iter().all(|(_, outcome)| failed(outcome)));
+    assert_eq!(zone(&file, 1).condition, Condition::Offline);
+}
+
+#[test]
 fn a_zone_that_nobody_knows_any_more_is_offline() {
     let drive = new();
     let file = drive.disk();
     let mut disk = drive.queue(&file);
     drive.with(|drive| (drive.write_fails, drive.is_gone) = (Some(libc::EIO), true));
     write(&mut *disk, ZONE, BLOCK, 0);
+    disk.kick();
     write(&mut *disk, ZONE + BLOCK, BLOCK, 1);
     let ended = over(&mut *disk, 2);
     assert!(matches!(ended[0].1, Err(Fault::Host(_))));

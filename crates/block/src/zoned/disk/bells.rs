@@ -60,6 +60,11 @@ impl Mailbox {
         sys::signal(self.wake.as_fd());
     }
 
+    /// The same, by the queue itself, which looks before it waits.
+    pub(super) fn remember(&self) {
+        self.news.store(true, Ordering::Relaxed);
+    }
+
     /// Whether there were any, since this was asked last.
     pub(super) fn had_news(&self) -> bool {
         self.news.load(Ordering::Relaxed) && self.news.swap(false, Ordering::Acquire)

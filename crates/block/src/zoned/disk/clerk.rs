@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use super::Core;
 use super::bells::Mailbox;
-use crate::disk::outcome;
+use crate::disk::{again, outcome};
 use crate::zoned::{Held, Refusal};
 use crate::{Outcome, Tag};
 
@@ -223,9 +223,6 @@ impl Core {
 
     /// The same again, as its zone has it: an error of the host cannot be cloned.
     fn copy(&self, result: &io::Result<()>) -> Outcome {
-        let again = |error: &io::Error| {
-            error.raw_os_error().map_or(error.kind().into(), io::Error::from_raw_os_error)
-        };
         outcome(result.as_ref().copied().map_err(again)).map_err(|fault| self.keeper.judge(fault))
     }
 }

@@ -4,6 +4,7 @@
 mod bells;
 mod clerk;
 mod keeper;
+mod kept;
 mod letters;
 mod queue;
 #[cfg(test)]
@@ -21,7 +22,7 @@ use self::letters::Letters;
 use self::queue::ZonedDisk;
 use super::device::{Device, DeviceError};
 use super::image::{ImageError, Metadata};
-use super::{Geometry, Refusal, Write, Zone, Zones};
+use super::{Condition, Geometry, Refusal, Write, Zone, Zones};
 use crate::raw::RawFile;
 use crate::{Disk, Fault};
 
@@ -145,6 +146,13 @@ impl Core {
             let _ = self.fail(zone, true);
         }
         self.keeper.judge(fault)
+    }
+
+    /// Up to where the zone at `offset` is written, if that is known.
+    fn written_to(&self, offset: u64) -> Option<u64> {
+        let Zone { start, capacity, condition, write_pointer } =
+            self.zones().zone(self.zones().geometry().zone_at(offset)?);
+        write_pointer.or_else(|| (condition == Condition::Full).then_some(start + capacity))
     }
 
     fn fail(&self, zone: u32, offline: bool) -> io::Result<()> {

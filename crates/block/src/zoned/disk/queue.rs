@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::ZonedFile;
 use super::bells::Mailbox;
 use super::clerk::{Job, Work};
+use super::kept::{Kept, Kind};
 use crate::engine::{USUAL_PIECES, tidy};
 use crate::zoned::{Refusal, Write};
 use crate::{Aio, Buffer, Disk, Op, Outcome, Submitted, Tag, ZoneAction, buffer, sys};
@@ -34,64 +35,44 @@ pub(super) struct ZonedDisk {
     placed: VecDeque<(Tag, u64)>,
     /// Requests the clerk has.
     at_clerk: usize,
-    /// The pieces of a read that are in front of the write pointer.
-    written: Vec<Buffer>,
+    /// The pieces of a read that are in front of the write pointer, or of several writes.
+    pieces: Vec<Buffer>,
+    /// What is about to be written with another one.
+    joined: Vec<(Tag, Part)>,
+    depth: usize,
 }
 
-/// A request that `inner` has, or storage for one.
+/// What `inner` has, or storage for it.
 #[derive(Default)]
 struct Slot {
     tag: Tag,
-    /// Of a write: its place, and how long it is.
-    write: Option<(Write, u64)>,
+    /// Of a write.
+    part: Option<Part>,
+    /// Requests that are done with it, each right behind the one before.
+    joined: Vec<(Tag, Part)>,
+}
+
+/// A request's part of a write.
+struct Part {
+    write: Write,
+    len: u64,
     append: bool,
 }
 
-/// A request for a zone that is busy.
-struct Kept {
-    tag: Tag,
-    kind: Kind,
-    buffers: Vec<Buffer>,
-}
+impl Part {
+    /// Where on the disk it ends.
+    fn end(&self) -> u64 {
+        self.write.offset + self.len
+    }
 
-/// What may find a zone busy.
-#[derive(Clone, Copy)]
-enum Kind {
-    Write {
-        offset: u64,
-    },
-    /// A write that may have been done before.
-    Again {
-        offset: u64,
-    },
-    Append {
-        zone: u64,
-    },
-    /// An append that may have been done before.
-    AppendAgain {
-        zone: u64,
-        at: u64,
-    },
-    Open {
-        zone: u64,
-    },
-    Close {
-        zone: u64,
-    },
-}
-
-impl Kind {
-    /// An offset in the zone it is about.
-    fn place(self) -> u64 {
-        let (Self::Write { offset: place }
-        | Self::Again { offset: place }
-        | Self::Append { zone: place }
-        | Self::AppendAgain { zone: place, .. }
-        | Self::Open { zone: place }
-        | Self::Close { zone: place }) = self;
-        place
+    /// What is said of it when it is done.
+    fn done(&self) -> u64 {
+        if self.append { self.write.offset } else { 0 }
     }
 }
+
+/// The most bytes that are written at once for several requests: more would not be quicker.
+const MOST_JOINED: u64 = 1 << 20;
 
 impl ZonedDisk {
     pub(super) fn new(inner: Box<dyn Disk>, file: Arc<ZonedFile>, depth: u16) -> io::Result<Self> {
@@ -111,17 +92,21 @@ impl ZonedDisk {
             ended: VecDeque::with_capacity(depth),
             placed: VecDeque::with_capacity(depth),
             at_clerk: 0,
-            written: Vec::with_capacity(USUAL_PIECES),
+            pieces: Vec::with_capacity(USUAL_PIECES),
+            joined: Vec::new(),
+            depth,
         })
     }
 
-    /// Gives `inner` a request; offsets are in the file.
-    fn start(&mut self, op: Op<'_>, slot: Slot) -> Submitted {
+    /// Gives `inner` a request, and all of `joined` with it; offsets are in the file.
+    fn start(&mut self, op: Op<'_>, tag: Tag, part: Option<Part>) -> Submitted {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             (self.slots.len() - 1) as Tag // no more than there are requests
         });
-        self.slots[index as usize] = slot;
+        let slot = &mut self.slots[index as usize];
+        (slot.tag, slot.part) = (tag, part);
+        mem::swap(&mut slot.joined, &mut self.joined);
         match self.inner.submit(op, index) {
             Submitted::Done(result) => Submitted::Done(self.over(index, result).1),
             Submitted::InFlight => Submitted::InFlight,
@@ -130,13 +115,50 @@ impl ZonedDisk {
 
     /// `inner` is done with a request.
     fn over(&mut self, index: Tag, result: Outcome) -> (Tag, Outcome) {
-        let Slot { tag, write, append } = mem::take(&mut self.slots[index as usize]);
         self.free.push(index);
-        let Some((write, len)) = write else { return (tag, result) };
-        let at = write.offset;
-        let result = result.map_err(|fault| self.file.core.failed(at, len, fault));
-        self.file.core.complete(write);
-        (tag, result.map(|_| if append { at } else { 0 }))
+        let slot = &mut self.slots[index as usize];
+        let (tag, Some(part)) = (slot.tag, slot.part.take()) else { return (slot.tag, result) };
+        if slot.joined.is_empty() {
+            let result = result.map_err(|fault| self.file.core.failed(part.write.offset, part.len, fault));
+            let outcome = result.map(|_| part.done());
+            self.file.core.complete(part.write);
+            return (tag, outcome);
+        }
+        let joined = mem::take(&mut slot.joined);
+        let (outcome, storage) = self.all_over(part, joined, result);
+        self.slots[index as usize].joined = storage;
+        (tag, outcome)
+    }
+
+    /// A write of several requests is over. If it failed, those in front of the zone's write pointer are
+    /// done all the same; the others, as in one that the kernel has put together, share the error.
+    fn all_over(
+        &mut self,
+        first: Part,
+        mut joined: Vec<(Tag, Part)>,
+        result: Outcome,
+    ) -> (Outcome, Vec<(Tag, Part)>) {
+        let core = &self.file.core;
+        let (start, end) = (first.write.offset, joined.last().map_or(first.end(), |(_, last)| last.end()));
+        let (fault, done) = match result {
+            Ok(_) => (None, end),
+            Err(fault) => {
+                let fault = core.failed(start, end - start, fault);
+                // If all of it seems to be there, nobody knows what the error is about.
+                (Some(fault), core.written_to(start).filter(|done| *done < end).unwrap_or(start))
+            }
+        };
+        let over = |part: Part| {
+            let outcome = match &fault {
+                Some(fault) if part.end() > done => Err(fault.again()),
+                _ => Ok(part.done()),
+            };
+            core.complete(part.write);
+            outcome
+        };
+        let outcome = over(first);
+        self.ended.extend(joined.drain(..).map(|(tag, part)| (tag, over(part))));
+        (outcome, joined)
     }
 
     fn read(&mut self, offset: u64, buffers: &[Buffer], tag: Tag) -> Submitted {
@@ -147,62 +169,99 @@ impl ZonedDisk {
         };
         let offset = self.file.core.keeper.data_offset() + offset;
         if written == len {
-            return self.start(Op::Read { offset, buffers }, Slot { tag, ..Slot::default() });
+            return self.start(Op::Read { offset, buffers }, tag, None);
         }
         // What is beyond the write pointer may not be gone yet.
-        let mut pieces = mem::take(&mut self.written);
-        pieces.clear();
+        let mut pieces = mem::take(&mut self.pieces);
         pieces.extend_from_slice(buffers);
         buffer::truncate_and_zero(&mut pieces, usize::try_from(written).unwrap_or(usize::MAX));
-        let submitted = self.start(Op::Read { offset, buffers: &pieces }, Slot { tag, ..Slot::default() });
-        self.written = pieces;
+        let submitted = self.start(Op::Read { offset, buffers: &pieces }, tag, None);
+        pieces.clear();
+        self.pieces = pieces;
         submitted
     }
 
-    /// Does what may find a zone busy; `None` if it is.
-    fn attempt(&mut self, kind: Kind, buffers: &[Buffer], tag: Tag) -> Option<Submitted> {
+    /// Does what may find a zone busy; `None` if it is. Of the next `behind` that are kept, those go with
+    /// it that can.
+    fn attempt(&mut self, kind: Kind, buffers: &[Buffer], tag: Tag, behind: &mut usize) -> Option<Submitted> {
         let Some(len) = buffer::total(buffers) else { return Some(refused(Refusal::OutOfRange)) };
-        let zones = self.file.core.zones();
-        let placed = match kind {
-            Kind::Write { offset } => zones.write(offset, len).map(Some),
-            Kind::Again { offset } => zones.write_again(offset, len).map(Some),
-            Kind::Append { zone } => zones.append(zone, len).map(Some),
-            Kind::AppendAgain { zone, at } => zones.append_again(zone, len, at).map(Some),
-            Kind::Open { zone } => zones.open(zone).map(|()| None),
-            Kind::Close { zone } => zones.close(zone).map(|()| None),
+        let write = match kind.reserve(self.file.core.zones(), len) {
+            Ok(Some(write)) => write,
+            Ok(None) => return Some(Submitted::Done(Ok(0))),
+            Err(Refusal::Busy) => return None,
+            Err(refusal) => return Some(refused(refusal)),
         };
-        match placed {
-            Ok(Some(write)) => {
-                let offset = self.file.core.keeper.data_offset() + write.offset;
-                let append = matches!(kind, Kind::Append { .. } | Kind::AppendAgain { .. });
-                let place = (tag, write.offset);
-                let slot = Slot { tag, write: Some((write, len)), append };
-                let submitted = self.start(Op::Write { offset, buffers }, slot);
-                if append && matches!(submitted, Submitted::InFlight) {
-                    // For whoever never asks, no more than are in flight.
-                    if self.placed.len() >= self.slots.len() {
-                        self.placed.pop_front();
-                    }
-                    self.placed.push_back(place);
-                }
-                Some(submitted)
+        let offset = self.file.core.keeper.data_offset() + write.offset;
+        let part = Part { write, len, append: kind.is_append() };
+        let place = part.append.then_some((tag, part.write.offset));
+        let mut pieces = mem::take(&mut self.pieces);
+        if *behind > 0 && self.is_device() {
+            self.join(kind, &part, buffers, &mut pieces, behind);
+        }
+        let buffers = if self.joined.is_empty() { buffers } else { &pieces };
+        let submitted = self.start(Op::Write { offset, buffers }, tag, Some(part));
+        pieces.clear();
+        self.pieces = pieces;
+        if matches!(submitted, Submitted::InFlight) {
+            place.into_iter().for_each(|place| self.note(place));
+        }
+        Some(submitted)
+    }
+
+    /// Takes those of the next `behind` that are kept which go on where `first` ends, one after the other.
+    fn join(
+        &mut self,
+        kind: Kind,
+        first: &Part,
+        buffers: &[Buffer],
+        pieces: &mut Vec<Buffer>,
+        behind: &mut usize,
+    ) {
+        let (mut room, mut at) = (MOST_JOINED.saturating_sub(first.len), 0);
+        pieces.extend_from_slice(buffers);
+        while at < *behind {
+            let next = &self.kept[at];
+            if !self.same_zone(kind, next.kind) {
+                at += 1;
+                continue;
             }
-            Ok(None) => Some(Submitted::Done(Ok(0))),
-            Err(Refusal::Busy) => None,
-            Err(refusal) => Some(refused(refusal)),
+            let len = buffer::total(&next.buffers).filter(|len| *len <= room);
+            let fits = pieces.len() + next.buffers.len() <= sys::MAX_PIECES;
+            let Some(len) = len.filter(|_| fits) else { break };
+            let Ok(write) = next.kind.join(self.file.core.zones(), &first.write, len) else { break };
+            let Some(mut kept) = self.kept.remove(at) else { break };
+            let part = Part { write, len, append: kept.kind.is_append() };
+            if part.append {
+                self.note((kept.tag, part.write.offset));
+            }
+            pieces.extend_from_slice(&kept.buffers);
+            self.joined.push((kept.tag, part));
+            tidy(&mut kept.buffers);
+            self.spare.push(kept.buffers);
+            (room, *behind) = (room - len, *behind - 1);
         }
     }
 
+    /// An append has got its place.
+    fn note(&mut self, place: (Tag, u64)) {
+        // For whoever never asks, no more than are in flight.
+        if self.placed.len() >= self.depth.max(self.slots.len()) {
+            self.placed.pop_front();
+        }
+        self.placed.push_back(place);
+    }
+
     fn attempt_or_keep(&mut self, kind: Kind, buffers: &[Buffer], tag: Tag) -> Submitted {
-        let first = !self.kept.iter().any(|kept| self.same_zone(kept.kind, kind));
-        if first && let Some(submitted) = self.attempt(kind, buffers, tag) {
+        // A device has one write in each zone: those of one turn are one.
+        let first = !self.is_device() && !self.kept.iter().any(|kept| self.same_zone(kept.kind, kind));
+        if first && let Some(submitted) = self.attempt(kind, buffers, tag, &mut 0) {
             return submitted;
         }
         let mut storage = self.spare.pop().unwrap_or_default();
         storage.extend_from_slice(buffers);
         self.kept.push_back(Kept { tag, kind, buffers: storage });
         // It has to be tried again after saying that somebody waits.
-        self.mailbox.tell();
+        self.mailbox.remember();
         Submitted::InFlight
     }
 
@@ -212,12 +271,15 @@ impl ZonedDisk {
             return;
         }
         self.file.core.bells.queue_listens(&self.mailbox);
-        for left in (0..self.kept.len()).rev() {
-            let Some(mut kept) = self.kept.pop_front() else { break };
+        let mut left = self.kept.len();
+        while left > 0
+            && let Some(mut kept) = self.kept.pop_front()
+        {
+            left -= 1;
             // Behind those that are still to be tried are those that found a zone busy again.
-            let mut busy = self.kept.range(left..);
-            let first = !busy.any(|other| self.same_zone(other.kind, kept.kind));
-            match first.then(|| self.attempt(kept.kind, &kept.buffers, kept.tag)).flatten() {
+            let first = !self.kept.range(left..).any(|other| self.same_zone(other.kind, kept.kind));
+            let tried = first.then(|| self.attempt(kept.kind, &kept.buffers, kept.tag, &mut left));
+            match tried.flatten() {
                 None => {
                     self.kept.push_back(kept);
                     continue;
