@@ -38,6 +38,14 @@ fn written(file: &File) -> Metadata {
     metadata
 }
 
+/// What [`written`] leaves when the host stops after the last flush: nobody closes it.
+fn stopped() -> File {
+    let file = image();
+    drop(written(&file));
+    file.write_all_at(&[0; 44], JOURNAL + 512 * BLOCK).unwrap();
+    file
+}
+
 fn spoil(file: &File, offset: u64) {
     let mut byte = [0];
     file.read_exact_at(&mut byte, offset).unwrap();
@@ -123,8 +131,7 @@ fn what_is_there_twice_can_be_lost_once() {
     for (offset, found) in
         [(0, Finding::Superblock), (BLOCK + 100, Finding::Superblock), (JOURNAL + 50, Finding::Copy(0))]
     {
-        let file = image();
-        written(&file).close().unwrap();
+        let file = stopped();
         spoil(&file, offset);
         assert_eq!(findings(&file), [found]);
         assert_eq!(found.severity(), Severity::Spare);
@@ -133,9 +140,32 @@ fn what_is_there_twice_can_be_lost_once() {
 }
 
 #[test]
+fn all_of_an_image_that_was_closed_is_there_twice() {
+    // Both copies of a place of the journal, the last one too; or a checkpoint.
+    let cases = [
+        (JOURNAL, JOURNAL + BLOCK, Finding::Torn(0)),
+        (JOURNAL + 2 * BLOCK, JOURNAL + 3 * BLOCK, Finding::Replaced(1)),
+        (JOURNAL + 4 * BLOCK, JOURNAL + 5 * BLOCK, Finding::Replaced(2)),
+        (2 * BLOCK, 2 * BLOCK + 1, Finding::OldCheckpoint(0)),
+        (3 * BLOCK, 3 * BLOCK + 1, Finding::OldCheckpoint(1)),
+    ];
+    for (one, other, found) in cases {
+        let file = image();
+        written(&file).close().unwrap();
+        let zones = Look::at(&file).unwrap().zones;
+        spoil(&file, one);
+        spoil(&file, other);
+        assert_eq!(findings(&file), [found]);
+        assert!(found.severity() < Severity::Loss);
+        assert_eq!(Look::at(&file).unwrap().zones, zones, "{found}");
+        let metadata = Metadata::open(&file).unwrap();
+        assert_eq!(metadata.zones().at_rest(3), (Condition::Closed, BLOCK));
+    }
+}
+
+#[test]
 fn what_a_host_that_stops_leaves_is_no_damage() {
-    let file = image();
-    written(&file).close().unwrap();
+    let file = stopped();
     spoil(&file, JOURNAL + 4 * BLOCK);
     assert_eq!(findings(&file), [Finding::Torn(2)]);
     spoil(&file, JOURNAL + 5 * BLOCK);
@@ -146,8 +176,7 @@ fn what_a_host_that_stops_leaves_is_no_damage() {
 
 #[test]
 fn data_whose_record_is_lost_stays() {
-    let file = image();
-    written(&file).close().unwrap();
+    let file = stopped();
     spoil(&file, JOURNAL + 2 * BLOCK);
     spoil(&file, JOURNAL + 3 * BLOCK);
     assert!(Metadata::open(&file).is_err());
@@ -180,8 +209,7 @@ fn without_checkpoints_all_data_stays() {
 
 #[test]
 fn a_checkpoint_that_the_journal_is_newer_than() {
-    let file = image();
-    written(&file).close().unwrap();
+    let file = stopped();
     // The newest of the two.
     let epoch = |which: u64| {
         let mut epoch = [0; 8];

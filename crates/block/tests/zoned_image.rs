@@ -173,7 +173,8 @@ fn history(seed: u64, requests: u64) -> (Recorder, usize, Vec<Moment>) {
                 note(from, &known, None);
             }
             6..8 => {
-                image.flush().unwrap();
+                // Closing is a flush, and more.
+                if random.below(3) == 0 { image.close() } else { image.flush() }.unwrap();
                 note(from, &known, None);
                 known.iter_mut().for_each(|zone| zone.flushed = zone.written);
             }
@@ -382,32 +383,37 @@ fn what_is_no_image_is_said_to_be_none() {
 /// there twice.
 #[test]
 fn damage_is_never_taken_for_another_state() {
-    let recorder = Arc::new(Recorder::default());
-    Metadata::create(&*recorder, geometry(), UUID).unwrap();
-    let image = Metadata::open_store(recorder.clone()).unwrap();
-    for turn in 0..6 {
-        put(&image, 1 + turn % 5, 1 + turn);
-        image.flush().unwrap();
-    }
-    let (expected, sound) = (states(&image), recorder.bytes());
-    let data = image.data_offset() as usize;
-    let mut random = Random(3);
-    let (mut refused, mut tolerated) = (0, 0);
-    let written: Vec<usize> =
-        (0..data.min(sound.len())).step_by(53).filter(|at| sound[at / 4096 * 4096] != 0).collect();
-    for at in written {
-        let mut damaged = sound.clone();
-        damaged[at] ^= 1 << random.below(8);
-        match Metadata::open_store(Arc::new(Recorder::of(damaged))) {
-            Ok(image) => {
-                assert_eq!(states(&image), expected, "byte {at}");
-                tolerated += 1;
-            }
-            Err(ImageError::Damaged(_) | ImageError::Newer(_)) => refused += 1,
-            Err(other) => unreachable!("byte {at}: {other}"),
+    for closed in [false, true] {
+        let recorder = Arc::new(Recorder::default());
+        Metadata::create(&*recorder, geometry(), UUID).unwrap();
+        let image = Metadata::open_store(recorder.clone()).unwrap();
+        for turn in 0..6 {
+            put(&image, 1 + turn % 5, 1 + turn);
+            image.flush().unwrap();
         }
+        if closed {
+            image.close().unwrap();
+        }
+        let (expected, sound) = (states(&image), recorder.bytes());
+        let data = image.data_offset() as usize;
+        let mut random = Random(3);
+        let (mut refused, mut tolerated) = (0, 0);
+        let written = (0..data.min(sound.len())).step_by(53).filter(|at| sound[at / 4096 * 4096] != 0);
+        for at in written {
+            let mut damaged = sound.clone();
+            damaged[at] ^= 1 << random.below(8);
+            match Metadata::open_store(Arc::new(Recorder::of(damaged))) {
+                Ok(image) => {
+                    assert_eq!(states(&image), expected, "byte {at}");
+                    tolerated += 1;
+                }
+                Err(ImageError::Damaged(_) | ImageError::Newer(_)) => refused += 1,
+                Err(other) => unreachable!("byte {at}: {other}"),
+            }
+        }
+        assert!(tolerated > 50, "{refused} refused, {tolerated} tolerated");
+        assert_eq!(refused == 0, closed, "what was closed has no part that is there once");
     }
-    assert!(refused > 50 && tolerated > 50, "{refused} refused, {tolerated} tolerated");
 }
 
 /// The journal is written around many times.

@@ -63,6 +63,9 @@ pub enum Finding {
     /// A place of the journal with one good block of two.
     #[error("one of two blocks at place {0} of the journal is bad")]
     Copy(u64),
+    /// A place of the journal that a checkpoint has replaced.
+    #[error("place {0} of the journal is bad, which is in a checkpoint, too")]
+    Replaced(u64),
     /// No checkpoint is whole.
     #[error("both checkpoints are bad: what was on record of most zones is gone")]
     Checkpoints,
@@ -86,7 +89,7 @@ impl Finding {
     pub fn severity(&self) -> Severity {
         match self {
             Self::Killed | Self::HostStopped | Self::Torn(_) | Self::OldCheckpoint(_) => Severity::Trace,
-            Self::Superblock | Self::Copy(_) => Severity::Spare,
+            Self::Superblock | Self::Copy(_) | Self::Replaced(_) => Severity::Spare,
             Self::Checkpoints | Self::Newer | Self::Place(_) | Self::Live(_) | Self::Short(_) => {
                 Severity::Loss
             }
@@ -238,7 +241,9 @@ impl Check {
         }
         found.sort_by_key(|(epoch, place, _)| (*epoch, *place));
         let Some(&(newest, last, _)) = found.last() else {
-            self.findings.extend(bad.first().map(|place| Finding::Torn(*place)));
+            // The first one may have been being written.
+            let finding = |place| if place == 0 { Finding::Torn(place) } else { Finding::Replaced(place) };
+            self.findings.extend(bad.into_iter().map(finding));
             return Ok(());
         };
         if self.checkpoint != 0 {

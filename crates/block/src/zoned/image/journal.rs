@@ -90,6 +90,18 @@ impl Journal {
         Ok(())
     }
 
+    /// Leaves nothing in the journal that is not in a checkpoint, too.
+    pub(super) fn settle(&mut self, store: &dyn Store, superblock: &Superblock) -> io::Result<()> {
+        self.check()?;
+        if self.place == 0 {
+            return Ok(());
+        }
+        self.failed = true;
+        self.checkpoint(store, superblock)?;
+        self.failed = false;
+        Ok(())
+    }
+
     /// Writes all that is on record down anew, and begins the journal again.
     fn checkpoint(&mut self, store: &dyn Store, superblock: &Superblock) -> io::Result<()> {
         write_checkpoint(store, superblock, self.epoch + 1, &self.recorded)?;

@@ -280,6 +280,8 @@ impl Metadata {
             return Ok(());
         }
         self.flush()?;
+        // A place of the journal that is bad later on is not taken for the end of it.
+        self.journal().settle(&*self.store, &self.superblock)?;
         match &self.live {
             Some(file) => live::clear(file, self.superblock.layout.live),
             None => Ok(()),
