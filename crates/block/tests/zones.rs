@@ -169,6 +169,26 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn what_changed_is_said_and_what_did_not_is_not_said_for_ever(
+        geometry in geometry(),
+        requests in prop::collection::vec((request(), 0..4u8), 1..120),
+    ) {
+        let (zones, mut model) = (Zones::new(geometry), Model::new(geometry));
+        let mut known: Vec<_> = (0..geometry.zones()).map(|zone| zones.at_rest(zone)).collect();
+        for (request, look) in &requests {
+            let _ = ask(&zones, &mut model, request);
+            if *look == 0 {
+                zones.changed().into_iter().for_each(|zone| known[zone as usize] = zones.at_rest(zone));
+                let all: Vec<_> = (0..geometry.zones()).map(|zone| zones.at_rest(zone)).collect();
+                prop_assert_eq!(&known, &all);
+                prop_assert_eq!(zones.changed().len() as u32, zones.in_use().0, "only what is open");
+            }
+        }
+    }
+}
+
 #[test]
 fn reads_stay_in_one_kind_of_zone() {
     let zones = Zones::new(Geometry { conventional: 2, ..Geometry::new(9 * ZONE, ZONE) }.checked().unwrap());

@@ -92,3 +92,24 @@ fn a_reset_never_meets_a_write() {
         }
     });
 }
+
+/// What a flush does: it takes what changed, and looks at that and nothing else.
+#[test]
+fn no_write_is_missed_by_who_asks_what_changed() {
+    loom::model(|| {
+        let zones = zones(1, 0);
+        append(&zones, 0, BLOCK).unwrap();
+        let other = thread::spawn({
+            let zones = Arc::clone(&zones);
+            // One to a zone that is open, one that closes it.
+            move || [0, 1].map(|zone| append(&zones, zone, BLOCK))
+        });
+        let mut known = [(Condition::Empty, 0); 3];
+        let mut look =
+            || zones.changed().into_iter().for_each(|zone| known[zone as usize] = zones.at_rest(zone));
+        look();
+        other.join().unwrap().map(Result::unwrap);
+        look();
+        assert_eq!(known, [0, 1, 2].map(|zone| zones.at_rest(zone)));
+    });
+}

@@ -1,8 +1,10 @@
 //! The zone state machine (virtio 1.3 §5.2.6, ZBC, ZNS): who may write where, and what becomes of a
 //! zone.
 
+mod change;
 mod held;
 
+use self::change::Resources;
 pub use self::held::Held;
 use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use super::word::{Condition, MAX_WRITES, ONE_WRITE, Word};
@@ -25,15 +27,6 @@ pub struct Zones {
     clock: AtomicU64,
     /// Held while a zone's condition changes; never across anything that waits.
     resources: Mutex<Resources>,
-}
-
-/// What limits count.
-#[derive(Debug, Default)]
-struct Resources {
-    open: u32,
-    active: u32,
-    /// Zones that are implicitly open, in no order.
-    implicit: Vec<u32>,
 }
 
 /// What is known of a zone.
@@ -114,7 +107,7 @@ impl Zones {
             at_once: MAX_WRITES,
             stamps: (0..limited).map(|_| AtomicU64::new(0)).collect(),
             clock: AtomicU64::new(1),
-            resources: Mutex::new(Resources { active, ..Resources::default() }),
+            resources: Mutex::new(Resources::new(geometry.zones(), active)),
         }
     }
 
@@ -387,140 +380,6 @@ impl Zones {
 
     fn block(&self) -> u64 {
         u64::from(self.geometry.granularity)
-    }
-
-    // --- Changes -----------------------------------------------------------------------------------
-
-    /// Moves the write pointer of `zone`, in which less than `at_once` writes are in flight, over `len`
-    /// bytes, not none, if `placed` agrees with where it is.
-    fn reserve(
-        &self,
-        zone: u32,
-        len: u64,
-        at_once: u16,
-        placed: impl Fn(Word) -> Result<(), Refusal>,
-    ) -> Result<Write, Refusal> {
-        let capacity = self.geometry.capacity_of(zone);
-        let check = |word: Word| {
-            if !(word.condition.is_active() || word.condition == Condition::Empty) {
-                return Err(Refusal::InvalidCommand);
-            }
-            placed(word)?;
-            let end = word.pointer.checked_add(len).filter(|end| *end <= capacity);
-            let end = end.ok_or(Refusal::InvalidCommand)?;
-            if word.held || word.writes >= at_once { Err(Refusal::Busy) } else { Ok(end) }
-        };
-        let offset = |word: Word| self.geometry.start_of(zone) + word.pointer;
-        let cell = &self.words[zone as usize];
-        let mut seen = cell.load(Ordering::Acquire);
-        loop {
-            let word = Word::unpack(seen);
-            let end = check(word)?;
-            if !word.condition.is_open() || end == capacity {
-                break;
-            }
-            let next = Word { pointer: end, writes: word.writes + 1, ..word };
-            match cell.compare_exchange_weak(seen, next.pack(zone), Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => {
-                    self.touch(zone);
-                    return Ok(Write { offset: offset(word), zone: Some(zone) });
-                }
-                Err(changed) => seen = changed,
-            }
-        }
-        // It opens the zone or fills it: its condition changes.
-        let mut resources = self.resources();
-        let mut admitted = false;
-        loop {
-            let seen = cell.load(Ordering::Acquire);
-            let word = Word::unpack(seen);
-            let end = check(word)?;
-            if !word.condition.is_open() && !admitted {
-                self.admit(&mut resources, word.condition)?;
-                admitted = true;
-            }
-            let condition = match word.condition {
-                _ if end == capacity => Condition::Full,
-                Condition::ExplicitlyOpen => Condition::ExplicitlyOpen,
-                _ => Condition::ImplicitlyOpen,
-            };
-            let next = Word { condition, pointer: end, writes: word.writes + 1, ..word };
-            if cell.compare_exchange(seen, next.pack(zone), Ordering::AcqRel, Ordering::Acquire).is_ok() {
-                self.account(&mut resources, zone, word.condition, condition);
-                self.touch(zone);
-                return Ok(Write { offset: offset(word), zone: Some(zone) });
-            }
-        }
-    }
-
-    /// Makes room for one more open zone that was in condition `from`, closing the implicitly open
-    /// one that was not written to for longest if need be.
-    fn admit(&self, resources: &mut Resources, from: Condition) -> Result<(), Refusal> {
-        let Geometry { max_open, max_active, .. } = self.geometry;
-        if from == Condition::Empty && max_active != 0 && resources.active >= max_active {
-            return Err(Refusal::ActiveResource);
-        }
-        if max_open == 0 || resources.open < max_open {
-            return Ok(());
-        }
-        let stamp = |zone: &&u32| self.stamps[**zone as usize].load(Ordering::Relaxed);
-        let oldest = *resources.implicit.iter().min_by_key(stamp).ok_or(Refusal::OpenResource)?;
-        self.change(resources, oldest, |word| word.condition = Condition::Closed);
-        Ok(())
-    }
-
-    fn set_open(&self, resources: &mut Resources, zone: u32) -> Result<(), Refusal> {
-        let condition = self.word(zone).condition;
-        match condition {
-            Condition::ExplicitlyOpen => return Ok(()),
-            Condition::ImplicitlyOpen => {}
-            Condition::Empty | Condition::Closed => self.admit(resources, condition)?,
-            Condition::NotWritePointer | Condition::ReadOnly | Condition::Full | Condition::Offline => {
-                return Err(Refusal::InvalidCommand);
-            }
-        }
-        self.change(resources, zone, |word| word.condition = Condition::ExplicitlyOpen);
-        Ok(())
-    }
-
-    fn set_closed(&self, resources: &mut Resources, zone: u32) -> Result<(), Refusal> {
-        match self.word(zone).condition {
-            Condition::Closed => Ok(()),
-            Condition::ImplicitlyOpen | Condition::ExplicitlyOpen => {
-                self.change(resources, zone, |word| word.condition = word.condition.at_rest(word.pointer));
-                Ok(())
-            }
-            Condition::Empty
-            | Condition::NotWritePointer
-            | Condition::ReadOnly
-            | Condition::Full
-            | Condition::Offline => Err(Refusal::InvalidCommand),
-        }
-    }
-
-    /// Changes a zone whatever writers do meanwhile, and counts it anew.
-    fn change(&self, resources: &mut Resources, zone: u32, change: impl Fn(&mut Word)) {
-        let cell = &self.words[zone as usize];
-        loop {
-            let seen = cell.load(Ordering::Acquire);
-            let from = Word::unpack(seen);
-            let mut to = from;
-            change(&mut to);
-            if cell.compare_exchange(seen, to.pack(zone), Ordering::AcqRel, Ordering::Acquire).is_ok() {
-                return self.account(resources, zone, from.condition, to.condition);
-            }
-        }
-    }
-
-    fn account(&self, resources: &mut Resources, zone: u32, from: Condition, to: Condition) {
-        let Resources { open, active, implicit } = resources;
-        *open = *open + u32::from(to.is_open()) - u32::from(from.is_open());
-        *active = *active + u32::from(to.is_active()) - u32::from(from.is_active());
-        if from == Condition::ImplicitlyOpen && to != from {
-            implicit.retain(|other| *other != zone);
-        } else if to == Condition::ImplicitlyOpen && to != from {
-            implicit.push(zone);
-        }
     }
 
     fn take(&self, zone: u32) -> Option<Held<'_>> {

@@ -32,18 +32,14 @@ impl Journal {
         Ok(journal)
     }
 
-    /// The zones that are not as they are on record.
+    /// The zones that are not as they are on record, which have to be written down now: they are said once.
     pub(super) fn changed(&self, zones: &Zones) -> Vec<Record> {
-        let now = |record: &Record| {
-            let (condition, pointer) = zones.at_rest(record.zone);
-            Record { zone: record.zone, condition, pointer }
+        let now = |zone| {
+            let (condition, pointer) = zones.at_rest(zone);
+            Record { zone, condition, pointer }
         };
-        self.recorded
-            .iter()
-            .map(|record| (record, now(record)))
-            .filter(|(was, is)| *was != is)
-            .map(|(_, is)| is)
-            .collect()
+        let changed = zones.changed().into_iter().map(now);
+        changed.filter(|record| *record != self.recorded[record.zone as usize]).collect()
     }
 
     /// Makes data durable that records are about to follow.
