@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use parador_block::zoned::image::{Metadata, Store};
+use parador_block::zoned::image::{ImageError, Metadata, Store};
 use parador_block::zoned::{Condition, Geometry, Zone};
 use parador_block::{Aio, Buffer, Disk, Fault, Image, Op, Outcome, RawOptions, Submitted, ZoneAction};
 
@@ -242,4 +242,22 @@ fn what_cannot_be_punched_is_not_seen() {
         };
         thread::spawn(check).join().unwrap();
     }
+}
+
+/// Without room for the live table, a word would be a signal that ends the process.
+#[test]
+fn a_host_that_is_full_is_noticed_when_an_image_is_opened() {
+    let file = tempfile::tempfile().unwrap();
+    let geometry = Geometry::new(8 * ZONE, ZONE);
+    file.set_len(Metadata::create(&file, geometry, [3; 16]).unwrap()).unwrap();
+    let check = move || {
+        refuse::refuse(libc::SYS_fallocate, libc::ENOSPC).unwrap();
+        match Metadata::open(&file).err().unwrap() {
+            ImageError::Host { action, source } => {
+                assert_eq!((action, source.raw_os_error()), ("make room for", Some(libc::ENOSPC)));
+            }
+            other => unreachable!("{other}"),
+        }
+    };
+    thread::spawn(check).join().unwrap();
 }

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use super::format::{BLOCK, COPIES, RECORDS, Record, SUPERBLOCKS, Superblock};
+use super::format::{BLOCK, COPIES, LAST_EPOCH, RECORDS, Record, SUPERBLOCKS, Superblock};
 use super::store::Store;
 use super::{ImageError, journal, live, look, recover};
 use crate::sys;
@@ -157,7 +157,7 @@ impl Check {
     /// What the host says; the image can be checked again.
     pub fn repair(&self, file: &File) -> Result<(), ImageError> {
         let Superblock { geometry, layout, .. } = self.superblock;
-        if self.epoch > u64::MAX - 4 {
+        if self.epoch > LAST_EPOCH {
             return Err(ImageError::Damaged("its count of checkpoints is at its end"));
         }
         // The first one does not replace the checkpoint that counts.

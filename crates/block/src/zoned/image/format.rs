@@ -17,8 +17,11 @@ pub(crate) const COPIES: u64 = 2;
 pub(crate) const RECORDS: usize = (BLOCK - HEADER - 8) / RECORD;
 /// Where data starts is a multiple of this.
 const DATA_ALIGN: u64 = 1 << 20;
-/// Places in the journal of a new image.
+/// Places in the journal of a new image, and the most that one can have: all are read.
 const JOURNAL_PLACES: u64 = 256;
+const MOST_PLACES: u64 = 1 << 14;
+/// The last checkpoint that an image is opened or repaired with: nobody writes so many that come after it.
+pub(crate) const LAST_EPOCH: u64 = u64::MAX / 2;
 
 const MAGIC: [u8; 8] = *b"ParaZone";
 const HEADER: usize = 48;
@@ -111,7 +114,7 @@ impl Layout {
         let block = BLOCK as u64;
         let aligned = [checkpoints, journal, live, data].iter().all(|at| at.is_multiple_of(block));
         let needed = u64::from(geometry.zones()).div_ceil(RECORDS as u64);
-        let small = checkpoint_blocks <= 1 << 20 && (2..=1 << 20).contains(&places) && data <= 1 << 40;
+        let small = checkpoint_blocks <= 1 << 20 && (2..=MOST_PLACES).contains(&places) && data <= 1 << 40;
         aligned
             && small
             && checkpoint_blocks == needed

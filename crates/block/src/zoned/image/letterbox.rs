@@ -71,6 +71,9 @@ pub enum Asked {
 /// It is no image, or cannot be mapped.
 pub fn ask(file: &File, zone: u32, offline: bool) -> Result<Asked, ImageError> {
     let (superblock, _) = recover::superblock(file)?;
+    if file.metadata().map_err(ImageError::reading)?.len() < superblock.layout.data {
+        return Err(ImageError::Damaged("the file ends in its metadata"));
+    }
     let letterbox = Letterbox::new(file, superblock.layout.live).map_err(ImageError::reading)?;
     let mut tries = 0..TRIES;
     while !sys::lock(file, true, ASKER, 1).map_err(ImageError::reading)? || !letterbox.is_read() {
@@ -277,5 +280,7 @@ mod tests {
         let file = image();
         letterbox(&file).open();
         assert!(matches!(ask(&file, 3, true), Ok(Asked::Nobody)), "nobody has it locked");
+        file.set_len(4 * 4096).unwrap();
+        assert!(matches!(ask(&file, 3, true), Err(ImageError::Damaged(_))));
     }
 }

@@ -9,10 +9,21 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use super::format::BLOCK;
+use crate::raw::is_unsupported;
+use crate::sys;
 
 /// Bytes for the live table of `zones` zones.
 pub(crate) fn bytes(zones: u32) -> u64 {
     (BLOCK as u64 + 8 * u64::from(zones)).next_multiple_of(BLOCK as u64)
+}
+
+/// Takes the space for the table of `zones` zones at `live`.
+pub(crate) fn allocate(file: &File, live: u64, zones: u32) -> io::Result<()> {
+    match sys::fallocate(file, libc::FALLOC_FL_KEEP_SIZE, live, bytes(zones)) {
+        // There it is taken word by word.
+        Err(error) if is_unsupported(&error) => Ok(()),
+        result => result,
+    }
 }
 
 const MAGIC: [u8; 8] = *b"ParaLive";

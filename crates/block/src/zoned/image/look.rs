@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use super::format::{BLOCK, Layout, Superblock};
+use super::format::{BLOCK, Layout, Record, Superblock};
 use super::{ImageError, live, recover};
 use crate::zoned::word::Word;
 use crate::zoned::{Condition, Geometry, Zone};
@@ -61,9 +61,14 @@ impl States {
         let Superblock { uuid, geometry, layout } = superblock;
         let live = live::is_current(file, layout.live, uuid).map_err(ImageError::reading)?;
         let zones = if live {
-            let words: Option<Vec<Word>> = words(file, &layout, &geometry)?.into_iter().collect();
-            let words = words.ok_or(ImageError::Damaged("the live table says what no zone can be"))?;
-            words.iter().map(|word| (word.condition, word.pointer)).collect()
+            let words = (0..).zip(words(file, &layout, &geometry)?);
+            let state = |(zone, word): (u32, Option<Word>)| {
+                let Word { condition, pointer, .. } = word?;
+                let record = Record { zone, condition: condition.at_rest(pointer), pointer };
+                record.is_possible(&geometry).then_some((condition, pointer))
+            };
+            let states: Option<Vec<_>> = words.map(state).collect();
+            states.ok_or(ImageError::Damaged("the live table says what no zone can be"))?
         } else {
             let zones = recover::recover(file)?.zones;
             zones.iter().map(|record| (record.condition, record.pointer)).collect()

@@ -118,6 +118,9 @@ impl Metadata {
         if len < layout.data + geometry.capacity {
             return Err(ImageError::Damaged("the file ends before its last zone does"));
         }
+        // A host that is full would kill us when it finds no room for a word.
+        let room = |source| ImageError::Host { action: "make room for", source };
+        live::allocate(file, layout.live, geometry.zones()).map_err(room)?;
         let words = Mapped::new(file, layout.live, BLOCK, count).map_err(ImageError::reading)?;
         let words = Words::Mapped(words);
         let current = live::is_current(file, layout.live, uuid).map_err(ImageError::reading)?;

@@ -4,7 +4,8 @@ use std::io;
 
 use super::ImageError;
 use super::format::{
-    BLOCK, Bad, COPIES, Header, Kind, RECORDS, Record, SUPERBLOCKS, Superblock, VERSION, open, records,
+    BLOCK, Bad, COPIES, Header, Kind, LAST_EPOCH, RECORDS, Record, SUPERBLOCKS, Superblock, VERSION, open,
+    records,
 };
 use super::store::Store;
 use crate::zoned::Condition;
@@ -32,6 +33,9 @@ pub(crate) fn recover(store: &dyn Store) -> Result<Durable, ImageError> {
     let [a, b] = [checkpoint(store, &superblock, 0)?, checkpoint(store, &superblock, 1)?];
     let newest = [&a, &b].into_iter().flatten().max_by_key(|checkpoint| checkpoint.0);
     let (epoch, mut zones) = newest.cloned().ok_or(ImageError::Damaged("both checkpoints are bad"))?;
+    if epoch > LAST_EPOCH {
+        return Err(ImageError::Damaged("its count of checkpoints is at its end"));
+    }
     let mut places = 0;
     let mut ended = false;
     for place in 0..superblock.layout.places {
@@ -69,6 +73,10 @@ pub(super) fn superblock(store: &dyn Store) -> Result<(Superblock, u64), ImageEr
                 continue;
             }
         };
+        if header.kind != Kind::Superblock {
+            bad += 1;
+            continue;
+        }
         let version = Superblock::version(payload);
         if version > VERSION {
             return Err(ImageError::Newer(version));
@@ -106,7 +114,8 @@ pub(super) fn checkpoint(
         };
         let Ok(records) = records(payload) else { return Ok(None) };
         let wanted = RECORDS.min(count - all.len());
-        if header != expected || records.len() != wanted {
+        // Each has its place, or the next one would be written over the one that counts.
+        if header != expected || records.len() != wanted || header.epoch % 2 != which {
             return Ok(None);
         }
         for record in records {
@@ -172,5 +181,71 @@ impl ImageError {
 
     pub(super) fn writing(source: io::Error) -> Self {
         Self::Host { action: "write", source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::super::format::{Layout, records_payload, seal};
+    use super::super::{Check, Finding, Metadata};
+    use super::*;
+    use crate::zoned::Geometry;
+
+    fn image() -> (File, Superblock) {
+        let file = tempfile::tempfile().unwrap();
+        let geometry = Geometry::new(1 << 20, 64 << 10);
+        let superblock = Superblock { uuid: [1; 16], geometry, layout: Layout::new(&geometry) };
+        file.set_len(Metadata::create(&file, geometry, superblock.uuid).unwrap()).unwrap();
+        (file, superblock)
+    }
+
+    fn put(file: &File, superblock: &Superblock, which: u64, epoch: u64) {
+        let header = Header { kind: Kind::Checkpoint, uuid: superblock.uuid, epoch, sequence: 0 };
+        let block = seal(header, &records_payload(&fresh(superblock)));
+        Store::write(file, superblock.layout.checkpoint(which), &block[..]).unwrap();
+    }
+
+    #[test]
+    fn epochs_come_to_an_end() {
+        let (file, superblock) = image();
+        put(&file, &superblock, 1, u64::MAX);
+        assert!(matches!(Metadata::open(&file), Err(ImageError::Damaged(_))));
+        assert!(Check::of(&file).unwrap().repair(&file).is_err());
+        put(&file, &superblock, 1, LAST_EPOCH);
+        Metadata::open(&file).unwrap().close().unwrap();
+        assert!(Metadata::open(&file).is_err(), "that was the last time");
+    }
+
+    #[test]
+    fn a_checkpoint_in_the_place_of_the_other_one_is_none() {
+        let (file, superblock) = image();
+        put(&file, &superblock, 0, 3);
+        assert_eq!(Check::of(&file).unwrap().findings(), [Finding::OldCheckpoint(0)]);
+        assert_eq!(recover(&file).unwrap().epoch, 1);
+    }
+
+    #[test]
+    fn another_block_in_the_place_of_a_superblock_is_a_bad_one() {
+        let (file, superblock) = image();
+        let block = read(&file, superblock.layout.checkpoint(1)).unwrap();
+        Store::write(&file, 0, &block[..]).unwrap();
+        assert_eq!(Check::of(&file).unwrap().findings(), [Finding::Superblock]);
+        Metadata::open(&file).unwrap().close().unwrap();
+    }
+
+    #[test]
+    fn a_journal_that_would_take_for_ever_to_read_is_refused() {
+        let (file, mut superblock) = image();
+        let more = (1 << 20) * BLOCK as u64 * COPIES;
+        superblock.layout.places = 1 << 20;
+        (superblock.layout.live, superblock.layout.data) =
+            (superblock.layout.live + more, superblock.layout.data + more);
+        for copy in 0..SUPERBLOCKS {
+            Store::write(&file, copy * BLOCK as u64, &superblock.block()[..]).unwrap();
+        }
+        assert!(matches!(recover(&file), Err(ImageError::Damaged(_))));
+        assert!(Check::of(&file).is_err());
     }
 }
