@@ -76,7 +76,8 @@ fn to_device(words: &Words, source: &Source, from: &Path, to: &Path) -> Result<(
 
 /// Makes an image beside `to`, which gets its name when it is whole.
 fn to_image(words: &Words, source: &Source, from: &Path, to: &Path) -> Result<(), Wrong> {
-    if let Ok(metadata) = to.metadata() {
+    let before = to.metadata().ok();
+    if let Some(metadata) = &before {
         let name = to.display();
         if !metadata.is_file() {
             let message = format!("{name} is there, and neither a regular file nor a block device");
@@ -93,20 +94,26 @@ fn to_image(words: &Words, source: &Source, from: &Path, to: &Path) -> Result<()
             return Err(refused(format!("{name} is in use"), "stop whoever has it open"));
         }
     }
-    let part = part_of(to);
+    // Of a link it is the file that is replaced.
+    let whole = to.canonicalize().unwrap_or_else(|_| to.to_owned());
+    let part = part_of(&whole);
     let file = begun(&part)?;
+    if let Some(metadata) = before {
+        // As far as they are ours to set: what was there was, too.
+        let _ = file.set_permissions(metadata.permissions());
+    }
     let uuid = create::uuid().map_err(|e| create::not_made(to, "make", &e))?;
     let made = Conversion::to_image(source, &file, uuid)
         .map_err(|e| create::not_made(&part, "make", &e))
         .and_then(|conversion| copy(conversion, source).map_err(|e| not_copied(from, to, &e)))
-        .and_then(|()| std::fs::rename(&part, to).map_err(|e| create::not_made(to, "make", &e)));
+        .and_then(|()| std::fs::rename(&part, &whole).map_err(|e| create::not_made(to, "make", &e)));
     if made.is_err() {
         // It is said already that it could not be made.
         let _ = std::fs::remove_file(&part);
         return made;
     }
     // Its name is durable with its folder; where that cannot be, the copy is still whole.
-    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = whole.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `parador image`: files of disks, with zones and without.
 
 use std::fs::File;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 
 use crate::device::{connect, features};
 use crate::machine::{kvm, signal, wait};
@@ -328,7 +328,13 @@ fn an_image_is_copied_with_its_zones_and_replaced_only_by_force() {
     convert(&["r.img", "d.img"]).refused(1, "image_convert_raw");
     // What an attempt left that was interrupted is in nobody's way.
     std::fs::write(place.path("c.img.part"), "half of it").unwrap();
+    let mode = || place.path("c.img").metadata().unwrap().mode() & 0o777;
+    std::fs::set_permissions(place.path("c.img"), PermissionsExt::from_mode(0o600)).unwrap();
     said(&convert(&["--force", "z.img", "c.img"]), copied);
+    assert_eq!(mode(), 0o600);
+    std::os::unix::fs::symlink("c.img", place.path("link")).unwrap();
+    assert_eq!(convert(&["--force", "z.img", "link"]).status, Some(0));
+    assert!(place.path("link").is_symlink());
     assert!(!place.path("c.img.part").exists());
 
     let mut child = place.command(BLK).spawn().unwrap();

@@ -143,6 +143,22 @@ fn what_is_finished_early_is_finished_on_a_device() {
 }
 
 #[test]
+fn an_image_whose_process_was_killed_is_copied_as_it_was_left() {
+    let image = tempfile::tempfile().unwrap();
+    let geometry = *drive(&testing::new()).geometry();
+    image.set_len(Metadata::create(&image, geometry, [1; 16]).unwrap()).unwrap();
+    let metadata = Metadata::open(&image).unwrap();
+    let write = metadata.zones().append(3 * ZONE, 2 * BLOCK).unwrap();
+    image.write_all_at(&[5; 2 * BLOCK as usize], metadata.data_offset() + write.offset).unwrap();
+    metadata.zones().open(4 * ZONE).unwrap();
+    // Nobody flushes, nobody closes.
+    std::mem::forget(metadata);
+    let (zones, data) = contents(&to_image(&Source::image(&image).unwrap()));
+    assert_eq!((zones[3], zones[4]), ((Closed, 2 * BLOCK), (Empty, 0)));
+    assert_eq!(data[3 * ZONE as usize..][..2 * BLOCK as usize], [5; 2 * BLOCK as usize]);
+}
+
+#[test]
 fn an_image_is_sparse_and_none_before_it_is_whole() {
     let shared = full_drive();
     // Zone 1 is full, of zeroes but for one block.
