@@ -13,6 +13,9 @@ use super::words::Words;
 use super::{Ended, Outcome, Wrong, open, print};
 use crate::args;
 
+/// How often who has an image is asked to make a zone fail: one that stops may be started anew.
+const ASKS: u32 = 2;
+
 pub(super) fn reset(words: &Words) -> Outcome {
     let Some(((_, file), listed)) = words.rest.split_first() else { return Err(words.usage("no FILE")) };
     if listed.is_empty() != words.has("--all") {
@@ -89,7 +92,9 @@ pub(super) fn inject(words: &Words) -> Outcome {
         let hint = "a zone that is offline stays so";
         Wrong::Host(Diagnostic::new(format!("zone {zone} cannot be changed")).cause(cause).hint(hint))
     };
-    if Image::is_locked(&shared, false).unwrap_or(false) {
+    let mut asked = 0;
+    while asked < ASKS && Image::is_locked(&shared, false).unwrap_or(false) {
+        asked += 1;
         match image::ask(&shared, *zone, offline).map_err(|e| open::not_usable(path, &e))? {
             Asked::Done => return Ok(Ended::Done),
             Asked::Refused => return Err(failed(&Refusal::InvalidCommand)),
@@ -99,13 +104,16 @@ pub(super) fn inject(words: &Words) -> Outcome {
                 let hint = "the zone may still be changed: `parador image report` tells";
                 return Err(Wrong::Host(Diagnostic::new(message).hint(hint)));
             }
-            // It may have stopped meanwhile. If it has not, this says so.
+            // It may have stopped meanwhile, or another one have started.
             Asked::Nobody => {}
         }
     }
     let image = open::locked(path, false)?;
     let metadata = open::zones(path, &image)?;
-    let done = metadata.fail(*zone, offline);
+    // Who was asked may have done it before it stopped.
+    let is_offline = metadata.zones().zone(*zone).condition == Condition::Offline;
+    let is_done = asked > 0 && offline && is_offline;
+    let done = if is_done { Ok(()) } else { metadata.fail(*zone, offline) };
     let closed = metadata.close();
     done.map_err(|e| failed(&e))?;
     closed.map_err(|e| not_changed(path, &e))?;

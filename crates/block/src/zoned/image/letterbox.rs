@@ -275,6 +275,42 @@ mod tests {
         assert!(!asker.put(Letter { zone: 0, offline: false }));
     }
 
+    /// A file with a name, which can be opened twice, and another description of it with the image's lock.
+    fn locked() -> (tempfile::NamedTempFile, File) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        io::copy(&mut image(), &mut file.as_file()).unwrap();
+        let other = File::options().read(true).write(true).open(file.path()).unwrap();
+        assert!(Image::try_lock(&other).unwrap());
+        (file, other)
+    }
+
+    #[test]
+    fn who_asks_a_process_that_is_killed_before_it_answers_is_told() {
+        let (file, other) = locked();
+        let letterbox = letterbox(&other);
+        letterbox.open();
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| ask(file.as_file(), 3, true));
+            assert_eq!(letterbox.next(), Some(Letter { zone: 3, offline: true }));
+            // A mapping has the file open, too.
+            drop((letterbox, other));
+            assert!(matches!(asked.join().unwrap(), Ok(Asked::Nobody)));
+        });
+    }
+
+    #[test]
+    fn who_asks_a_process_that_is_started_anew_is_told() {
+        let (file, other) = locked();
+        let first = letterbox(&other);
+        first.open();
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| ask(file.as_file(), 3, true));
+            assert!(first.next().is_some());
+            letterbox(&other).open();
+            assert!(matches!(asked.join().unwrap(), Ok(Asked::Nobody)));
+        });
+    }
+
     #[test]
     fn who_asks_a_process_that_is_gone_is_told() {
         let file = image();
