@@ -283,7 +283,8 @@ fn a_guest_that_does_not_read_holds_up_the_process() {
     host.set_nonblocking(true).unwrap();
     while host.write(&[1; 4096]).is_ok() {}
     let mut got = 0;
-    while let Some((header, payload)) = guest.receive_within(A_WHILE) {
+    // All it has room for, and then no more.
+    while let Some((header, payload)) = guest.receive_within(if got < 1000 { PATIENCE } else { A_WHILE }) {
         got += payload.len();
         assert!(matches!(header.op, OP_RW | OP_CREDIT_REQUEST));
     }
@@ -302,7 +303,7 @@ fn answers_wait_for_buffers_and_packets_for_answers() {
     // More packets of no connection than there are buffers and answers kept.
     const COUNT: usize = MAX_RESETS + 100;
     let header = guest.header(OP_RW, (1, 2), 0).encode();
-    let (mut sent, mut answered) = (0, 0);
+    let mut sent = 0;
     let driver = guest.harness.driver(TRANSMIT);
     while sent < COUNT {
         if driver.add(&[&header], &[]).is_some() {
@@ -316,10 +317,10 @@ fn answers_wait_for_buffers_and_packets_for_answers() {
     }
     driver.kick();
     assert!(sent < COUNT || guest.harness.driver(TRANSMIT).in_flight() > 0, "the rest waits in the ring");
-    while guest.receive_within(A_WHILE).is_some_and(|(header, _)| header.op == OP_RST) {
-        answered += 1;
+    for _ in 0..sent {
+        guest.expect(OP_RST);
     }
-    assert_eq!(answered, sent, "each has been answered in the end");
+    assert!(guest.receive_within(A_WHILE).is_none(), "each is answered once");
 }
 
 #[test]
