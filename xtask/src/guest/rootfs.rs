@@ -11,7 +11,7 @@ use super::kernel::{Kernel, kernel};
 use crate::{cache, command};
 
 const PACKAGES: &str = "systemd-sysv,udev,dbus,kmod,iproute2,iputils-ping,procps,pciutils,fio,socat,\
-    virtiofsd,qemu-utils,btrfs-progs,zonefs-tools,dm-zoned-tools,dmsetup";
+    virtiofsd,qemu-utils,btrfs-progs,zonefs-tools,dm-zoned-tools,dmsetup,e2fsprogs";
 
 /// What is left out: nobody reads manuals in a test guest.
 const WITHOUT: &[&str] =

@@ -126,15 +126,25 @@ pub fn command(name: &str, options: Options) -> Result<u8> {
 
 /// The static `parador`, built with `profile`: what runs in the outer machine, and what is measured.
 pub fn build(profile: &str) -> Result<PathBuf> {
+    build_static("parador", "parador", profile)
+}
+
+/// The static program `judge` of the tests.
+fn build_judge() -> Result<PathBuf> {
+    build_static("parador-tests", "judge", "lab")
+}
+
+fn build_static(package: &str, program: &str, profile: &str) -> Result<PathBuf> {
     const TRIPLE: &str = "x86_64-unknown-linux-gnu";
     command::run(
         command::cargo()
-            .args(["build", "--quiet", "--package", "parador", "--profile", profile, "--target", TRIPLE])
+            .args(["build", "--quiet", "--package", package, "--bin", program])
+            .args(["--profile", profile, "--target", TRIPLE])
             .env("RUSTFLAGS", "-C target-feature=+crt-static")
             .env_remove("CARGO_ENCODED_RUSTFLAGS"),
     )
-    .context("cannot build parador for the lab")?;
-    Ok(target().join(TRIPLE).join(profile).join("parador").canonicalize()?)
+    .with_context(|| format!("cannot build {program} for the lab"))?;
+    Ok(target().join(TRIPLE).join(profile).join(program).canonicalize()?)
 }
 
 /// Cargo's target folder.

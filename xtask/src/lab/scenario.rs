@@ -25,6 +25,8 @@ pub enum Need {
     Qemu,
     /// The qemu-storage-daemon of the Debian release before the stable one: `$STORAGE_DAEMON`.
     StorageDaemon,
+    /// The program that judges zoned disks in a guest, `$JUDGE`.
+    Judge,
 }
 
 /// What time is in the outer machine.
@@ -168,8 +170,9 @@ fn need(word: &str) -> Result<Need> {
         "poweroff" => Need::Poweroff,
         "qemu" => Need::Qemu,
         "storage-daemon" => Need::StorageDaemon,
+        "judge" => Need::Judge,
         _ => bail!(
-            "`needs: {word}` is not one of bzimage, vmlinux, initramfs, rootfs, poweroff, qemu, storage-daemon"
+            "`needs: {word}` is not one of bzimage, vmlinux, initramfs, rootfs, poweroff, qemu, storage-daemon, judge"
         ),
     })
 }

@@ -45,6 +45,7 @@ impl Stage {
                     files.extend(inside("qemu", FIRMWARE.iter().map(PathBuf::from))?);
                 }
                 Need::StorageDaemon => files.extend(runnable("daemon", &guest::former_storage_daemon()?)?),
+                Need::Judge => files.push(("bin/judge".to_owned(), super::build_judge()?)),
             }
         }
         Ok(Stage { files, rootfs })
@@ -133,7 +134,7 @@ fn environment(lab: &str, work: &str, rootfs: Option<&str>, options: Options) ->
     format!(
         "export LAB='{lab}' WORK='{work}' PATH='{lab}/bin':\"$PATH\"\n\
          export PARADOR='{lab}/bin/parador' BZIMAGE='{lab}/bzImage' VMLINUX='{lab}/vmlinux'\n\
-         export POWEROFF='{lab}/poweroff.cpio' QEMU_DATA='{lab}/qemu'\n\
+         export POWEROFF='{lab}/poweroff.cpio' JUDGE='{lab}/bin/judge' QEMU_DATA='{lab}/qemu'\n\
          export QEMU='{lab}/qemu/ld-linux-x86-64.so.2 --library-path {lab}/qemu {lab}/qemu/qemu-system-x86_64'\n\
          export STORAGE_DAEMON='{lab}/daemon/ld-linux-x86-64.so.2 --library-path {lab}/daemon {lab}/daemon/qemu-storage-daemon'\n\
          export INITRAMFS='{lab}/initramfs.cpio' ROOTFS='{rootfs}' LAB_INTERACTIVE='{interactive}' LONG='{long}'\n"
