@@ -1,8 +1,9 @@
-# Disks with zones as Linux and its tools see them: blkzone, fio in zones with verification and zonefs on one,
-# btrfs that is scrubbed and mounted again on another one, whose process is killed meanwhile. The images say
-# the same afterwards, on this side.
+# Disks with zones as Linux and its tools see them: blkzone and fio in zones with verification on one; zonefs, then
+# btrfs that is scrubbed, on another one, whose process is killed again and again meanwhile (50 times in the long
+# form). Both are mounted again and whole, and the images say the same afterwards, on this side.
 #
 # needs: bzimage initramfs rootfs
+# long: 7200
 # memory: 2048
 . "$LAB/lib.sh"
 
@@ -21,24 +22,22 @@ done
     done
 } &
 supervisor=$!
-{
-    until grep -q '^btrfs: begins' zoned.log; do sleep 0.2; done
-    kills=0
-    until grep -q '^btrfs: ends' zoned.log; do
+kills=3
+[ -z "$LONG" ] || kills=25
+# kill_under LOAD: kills the process so often, once the guest's load has begun, and then says that it was enough.
+kill_under() {
+    await zoned "^$1: begins"
+    local left=$kills
+    while [ "$left" -gt 0 ]; do
+        sleep "$((1 + left % 2)).$((left * 7 % 10))"
         kill -9 "$(cat served.pid)"
-        kills=$((kills + 1))
-        echo $kills >kills
-        sleep 1
+        left=$((left - 1))
+        echo "$1" >>kills
     done
-} 2>/dev/null &
-killer=$!
+    echo >&9
+}
 
-: >zoned.log
-boot zoned memory.size=768M cpus=2 \
-    device.served.model=virtio-blk device.served.backend=vhost-user device.served.socket=served.sock \
-    device.debian.model=virtio-blk "device.debian.path=$ROOTFS" device.debian.ro=true device.debian.ser=debian \
-    device.z.model=virtio-blk device.z.path=zoned.img device.z.zoned=host-managed device.z.ser=zoned \
-    device.z.queues=2 <<'END'
+with_script zoned.initrd <<'END'
 disk=$(disk zoned)
 queue=/sys/block/${disk#/dev/}/queue
 same "model" "$(cat "$queue/zoned")" host-managed
@@ -71,9 +70,16 @@ zbd --rw=write --bs=128k --size=32M
 zbd --rw=randwrite --bs=16k --size=64M --io_size=16M --max_open_zones=8
 echo "fio: verified"
 
-blkzone reset "$disk"
+disk=$(disk served)
+same "zones" "$(cat "/sys/block/${disk#/dev/}/queue/nr_zones")" 128
+# under NAME: says that a load begins, and makes /tmp/NAME once the process was killed often enough.
+under() {
+    echo "$1: begins"
+    { read -r _ && : >"/tmp/$1"; } </dev/ttyS0 &
+}
+
 debian mkzonefs -f "$disk" >/dev/null
-mkdir -p /z
+mkdir -p /z /tmp/files
 mount -t zonefs "$disk" /z
 # One is for the file system itself.
 same "files" "$(ls /z/seq | wc -l)" 127
@@ -86,33 +92,76 @@ umount /z
 mount -t zonefs "$disk" /z
 same "sizes" "$(stat -c %s /z/seq/3 /z/seq/4 /z/seq/5 | tr '\n' ' ')" "1310720 0 4194304 "
 same "data" "$(md5sum </z/seq/3)" "$(md5sum </tmp/data)"
+# part NUMBER: some of the data.
+part() {
+    dd if=/tmp/data bs=64k skip=$(($1 % 7)) count=$((1 + $1 % 13)) 2>/dev/null
+}
+# Four files at once, each checked at once; what is in them last is looked at again in the end.
+under zonefs
+round=0
+until [ -e /tmp/zonefs ]; do
+    writers=
+    for file in 0 1 2 3; do
+        number=$((round * 4 + file))
+        file=$((8 + number % 12))
+        {
+            truncate -s 0 /z/seq/$file
+            part $number | dd of=/z/seq/$file bs=64k iflag=fullblock oflag=direct conv=notrunc 2>/dev/null
+            part $number | cmp - /z/seq/$file
+            echo $number >/tmp/files/$file
+        } &
+        writers="$writers $!"
+    done
+    for writer in $writers; do wait "$writer" || fail "a file of zonefs"; done
+    round=$((round + 1))
+done
+umount /z
+mount -t zonefs "$disk" /z
+for file in $(ls /tmp/files); do
+    part "$(cat "/tmp/files/$file")" | cmp - "/z/seq/$file" || fail "file $file"
+done
+echo "zonefs: ends, $round rounds, $(ls /tmp/files | wc -l) files"
 umount /z
 
-disk=$(disk served)
-same "zones" "$(cat "/sys/block/${disk#/dev/}/queue/nr_zones")" 128
+blkzone reset "$disk"
 debian modprobe btrfs
 debian mkfs.btrfs -q -O zoned -d single -m single "$disk"
 mount -t btrfs "$disk" /debian/mnt
-echo "btrfs: begins"
-from=/debian/usr/lib/modules/$(uname -r)/kernel
-cp -a "$from/fs" /debian/mnt/tree
+from=/debian/usr/lib/modules/$(uname -r)/kernel/fs
 sum() { (cd "$1" && find . -type f | sort | xargs md5sum | md5sum); }
-sync
-debian btrfs scrub start -B /mnt >/tmp/scrub || { cat /tmp/scrub; fail "scrub"; }
-grep -q 'no errors found' /tmp/scrub || fail "$(cat /tmp/scrub)"
-echo "btrfs: ends"
+under btrfs
+round=0
+until [ -e /tmp/btrfs ]; do
+    # As often as there is room for it.
+    [ $round -ge 16 ] || cp -a "$from" "/debian/mnt/tree$round"
+    sync
+    debian btrfs scrub start -B /mnt >/tmp/scrub 2>&1 || { cat /tmp/scrub; fail "scrub"; }
+    grep -q 'no errors found' /tmp/scrub || fail "$(cat /tmp/scrub)"
+    round=$((round + 1))
+done
+echo "btrfs: ends, $round rounds"
 umount /debian/mnt
 echo 3 >/proc/sys/vm/drop_caches
 mount -t btrfs "$disk" /debian/mnt
-same "tree" "$(sum /debian/mnt/tree)" "$(sum "$from/fs")"
+for tree in /debian/mnt/tree*; do
+    same "tree" "$(sum "$tree")" "$(sum "$from")"
+done
 umount /debian/mnt
-! dmesg | grep -i 'btrfs.*error' || fail "the guest saw an error"
+! dmesg | grep -iE '(btrfs|zonefs).*error' || fail "the guest saw an error"
 blkzone report "$disk" | grep -v '(em)' | sed 's/^ */guest: zone: /'
 END
 
-echo "killed $(cat kills) times"
-[ "$(cat kills)" -ge 2 ] || fail "that is not often"
-kill "$killer" 2>/dev/null || true
+start zoned memory.size=768M cpus=2 "boot.kernel=$BZIMAGE" boot.initrd=zoned.initrd "$(cmdline)" \
+    device.served.model=virtio-blk device.served.backend=vhost-user device.served.socket=served.sock \
+    device.debian.model=virtio-blk "device.debian.path=$ROOTFS" device.debian.ro=true device.debian.ser=debian \
+    device.z.model=virtio-blk device.z.path=zoned.img device.z.zoned=host-managed device.z.ser=zoned \
+    device.z.queues=2
+kill_under zonefs
+kill_under btrfs
+finish zoned
+[ "$status" = 0 ] || fail "parador ended with $status"
+says zoned '^guest: exit 0'
+same "killed" "$(uniq -c kills | tr -s ' \n' ' ')" " $kills zonefs $kills btrfs "
 kill "$supervisor"
 wait
 
