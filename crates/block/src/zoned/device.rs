@@ -38,7 +38,7 @@ pub(super) trait Host: Send + Sync {
 /// An open device.
 pub(super) struct Device {
     host: Box<dyn Host>,
-    zones: Zones,
+    zones: Arc<Zones>,
 }
 
 impl Device {
@@ -61,7 +61,7 @@ impl Device {
             host.change(ZoneAction::Close, offset, len).map_err(DeviceError::host("close its zones"))?;
         }
         let zones = Zones::restore(geometry, |zone| states[zone as usize]).one_write_at_a_time();
-        Ok(Self { host, zones })
+        Ok(Self { host, zones: Arc::new(zones) })
     }
 
     /// Takes over what the device says of `zone`, in which nobody else changes anything now.
@@ -138,7 +138,7 @@ pub(super) fn range(geometry: &Geometry, first: u32, last: u32) -> (u64, u64) {
 }
 
 impl Keeper for Device {
-    fn zones(&self) -> &Zones {
+    fn zones(&self) -> &Arc<Zones> {
         &self.zones
     }
 

@@ -168,18 +168,20 @@ impl Zones {
     /// Why it cannot be written; nothing has changed then.
     pub fn write(&self, offset: u64, len: u64) -> Result<Write, Refusal> {
         let zone = self.range(offset, len)?;
-        let writable =
-            |condition| !matches!(condition, Condition::ReadOnly | Condition::Offline | Condition::Full);
-        self.covered(zone, offset, len, writable)?;
         if len == 0 || self.geometry.is_conventional(zone) {
+            let writable =
+                |condition| !matches!(condition, Condition::ReadOnly | Condition::Offline | Condition::Full);
+            self.covered(zone, offset, len, writable)?;
             return Ok(Write { offset, zone: None });
         }
-        if !offset.is_multiple_of(self.block()) || !len.is_multiple_of(self.block()) {
-            return Err(Refusal::UnalignedWrite);
-        }
         let at = offset - self.geometry.start_of(zone);
-        let placed = |word: Word| if word.pointer == at { Ok(()) } else { Err(Refusal::UnalignedWrite) };
-        self.reserve(zone, len, self.at_once, placed)
+        if at + len > self.geometry.zone_size {
+            return Err(Refusal::InvalidCommand);
+        }
+        let whole = self.is_whole(offset | len);
+        self.reserve(zone, len, self.at_once, |word| {
+            if whole && word.pointer == at { Ok(()) } else { Err(Refusal::UnalignedWrite) }
+        })
     }
 
     /// Gives a write of `len` bytes at `offset` its place behind `other`, which is in flight and with
@@ -197,7 +199,7 @@ impl Zones {
 
     fn join(&self, other: &Write, len: u64, fits: impl Fn(Word) -> bool) -> Result<Write, Refusal> {
         let zone = other.zone.ok_or(Refusal::InvalidCommand)?;
-        let whole = len > 0 && len.is_multiple_of(self.block());
+        let whole = len > 0 && self.is_whole(len);
         let placed = |word| if whole && fits(word) { Ok(()) } else { Err(Refusal::UnalignedWrite) };
         self.reserve(zone, len, MAX_WRITES, placed)
     }
@@ -211,7 +213,7 @@ impl Zones {
         let zone = self.range(offset, len)?;
         let lost = |condition| matches!(condition, Condition::ReadOnly | Condition::Offline);
         self.covered(zone, offset, len, |condition| !lost(condition))?;
-        let whole = (offset | len).is_multiple_of(self.block());
+        let whole = self.is_whole(offset | len);
         if len == 0 || !whole || self.geometry.is_conventional(zone) {
             return self.write(offset, len);
         }
@@ -243,7 +245,7 @@ impl Zones {
         if len > self.geometry.max_append || len == 0 {
             return Err(Refusal::InvalidCommand);
         }
-        let whole = len.is_multiple_of(self.block());
+        let whole = self.is_whole(len);
         self.reserve(zone, len, self.at_once, |_| if whole { Ok(()) } else { Err(Refusal::UnalignedWrite) })
     }
 
@@ -267,8 +269,9 @@ impl Zones {
     #[expect(clippy::needless_pass_by_value, reason = "a write is over once")]
     pub fn complete(&self, write: Write) {
         if let Some(zone) = write.zone {
-            // Release: whoever resets the zone afterwards sees that the write was over.
-            self.words[zone as usize].fetch_sub(ONE_WRITE, Ordering::Release);
+            // Release: whoever resets the zone afterwards sees that the write was over. And all of SeqCst:
+            // whoever looks afterwards for somebody waiting (`Bells`) needs no fence.
+            self.words[zone as usize].fetch_sub(ONE_WRITE, Ordering::SeqCst);
         }
     }
 
@@ -378,8 +381,9 @@ impl Zones {
         if all_fit { Ok(()) } else { Err(Refusal::InvalidCommand) }
     }
 
-    fn block(&self) -> u64 {
-        u64::from(self.geometry.granularity)
+    /// Whether `len` is whole blocks, which are a power of two.
+    fn is_whole(&self, len: u64) -> bool {
+        len & (u64::from(self.geometry.granularity) - 1) == 0
     }
 
     fn take(&self, zone: u32) -> Option<Held<'_>> {

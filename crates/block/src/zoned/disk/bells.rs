@@ -1,8 +1,8 @@
 //! Who waits for a zone that is busy, and how they learn that it may not be any more.
 //!
 //! Whoever waits says so first and tries afterwards; whoever makes a zone less busy does that first
-//! and looks for somebody waiting afterwards. With a fence between the two on either side, one of
-//! them sees the other.
+//! and looks for somebody waiting afterwards. With a fence between the two on either side, or both
+//! sequentially consistent themselves, one of them sees the other.
 
 use std::collections::VecDeque;
 use std::io;
@@ -133,8 +133,8 @@ impl Bells {
     /// To be called after a write: its zone has become less busy. Says whether the clerk waits.
     #[must_use]
     pub(super) fn ring(&self) -> bool {
-        fence(Ordering::SeqCst);
-        if self.waiting.load(Ordering::Relaxed) == 0 {
+        // `Zones::complete` and this, both SeqCst, are the other side's fence: each costs every write.
+        if self.waiting.load(Ordering::SeqCst) == 0 {
             return false;
         }
         let waiting = self.waiting.swap(0, Ordering::AcqRel);

@@ -11,7 +11,7 @@ use crate::zoned::{Held, Zones};
 /// Where zones are kept: in the metadata of an image, or by a device of the host.
 pub(in crate::zoned) trait Keeper: Send + Sync {
     /// The zones: where writes go.
-    fn zones(&self) -> &Zones;
+    fn zones(&self) -> &Arc<Zones>;
 
     /// Where the data of the disk's first byte is in the file.
     fn data_offset(&self) -> u64;
@@ -68,7 +68,7 @@ pub(super) struct InImage {
 }
 
 impl Keeper for InImage {
-    fn zones(&self) -> &Zones {
+    fn zones(&self) -> &Arc<Zones> {
         self.metadata.zones()
     }
 

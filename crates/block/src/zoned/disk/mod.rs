@@ -55,6 +55,8 @@ pub(crate) struct ZonedFile {
 
 /// What queues and the clerk share.
 struct Core {
+    /// The keeper's.
+    zones: Arc<Zones>,
     keeper: Box<dyn Keeper>,
     /// What it is called.
     name: String,
@@ -98,7 +100,8 @@ impl ZonedFile {
 
     pub(super) fn kept_by(keeper: Box<dyn Keeper>, name: String) -> Self {
         let (desk, bells, holding) = (Desk::default(), Bells::default(), Mutex::default());
-        Self { core: Arc::new(Core { keeper, name, desk, bells, holding }), letters: None }
+        let zones = Arc::clone(keeper.zones());
+        Self { core: Arc::new(Core { zones, keeper, name, desk, bells, holding }), letters: None }
     }
 
     /// A queue whose data `inner` moves, which is one over the whole file.
@@ -122,7 +125,7 @@ impl ZonedFile {
 
 impl Core {
     fn zones(&self) -> &Zones {
-        self.keeper.zones()
+        &self.zones
     }
 
     /// A write is over; whoever waits for its zone learns it.

@@ -40,6 +40,9 @@ pub(super) struct ZonedDisk {
     /// What is about to be written with another one.
     joined: Vec<(Tag, Part)>,
     depth: usize,
+    /// What the keeper says of itself.
+    is_device: bool,
+    data_offset: u64,
 }
 
 /// What `inner` has, or storage for it.
@@ -80,6 +83,7 @@ impl ZonedDisk {
         let mailbox = Arc::new(Mailbox::new(depth)?);
         let wake = sys::epoll(inner.wake().into_iter().chain([mailbox.wake()]))?;
         file.core.bells.add(&mailbox);
+        let (is_device, data_offset) = (file.core.keeper.is_device(), file.core.keeper.data_offset());
         Ok(Self {
             inner,
             file,
@@ -95,6 +99,8 @@ impl ZonedDisk {
             pieces: Vec::with_capacity(USUAL_PIECES),
             joined: Vec::new(),
             depth,
+            is_device,
+            data_offset,
         })
     }
 
@@ -167,7 +173,7 @@ impl ZonedDisk {
             Ok(written) => written,
             Err(refusal) => return refused(refusal),
         };
-        let offset = self.file.core.keeper.data_offset() + offset;
+        let offset = self.data_offset + offset;
         if written == len {
             return self.start(Op::Read { offset, buffers }, tag, None);
         }
@@ -191,34 +197,41 @@ impl ZonedDisk {
             Err(Refusal::Busy) => return None,
             Err(refusal) => return Some(refused(refusal)),
         };
-        let offset = self.file.core.keeper.data_offset() + write.offset;
-        let part = Part { write, len, append: kind.is_append() };
-        let place = part.append.then_some((tag, part.write.offset));
-        let mut pieces = mem::take(&mut self.pieces);
-        if *behind > 0 && self.is_device() {
-            self.join(kind, &part, buffers, &mut pieces, behind);
-        }
-        let buffers = if self.joined.is_empty() { buffers } else { &pieces };
-        let submitted = self.start(Op::Write { offset, buffers }, tag, Some(part));
-        pieces.clear();
-        self.pieces = pieces;
-        if matches!(submitted, Submitted::InFlight) {
-            place.into_iter().for_each(|place| self.note(place));
+        let (at, append) = (write.offset, kind.is_append());
+        let part = Part { write, len, append };
+        let submitted = if *behind > 0 && self.is_device {
+            self.start_joined(kind, part, buffers, tag, behind)
+        } else {
+            self.start(Op::Write { offset: self.data_offset + at, buffers }, tag, Some(part))
+        };
+        if append && matches!(submitted, Submitted::InFlight) {
+            self.note((tag, at));
         }
         Some(submitted)
     }
 
-    /// Takes those of the next `behind` that are kept which go on where `first` ends, one after the other.
-    fn join(
+    /// Starts a write, and all that can go with it.
+    fn start_joined(
         &mut self,
         kind: Kind,
-        first: &Part,
+        first: Part,
         buffers: &[Buffer],
-        pieces: &mut Vec<Buffer>,
+        tag: Tag,
         behind: &mut usize,
-    ) {
-        let (mut room, mut at) = (MOST_JOINED.saturating_sub(first.len), 0);
+    ) -> Submitted {
+        let mut pieces = mem::take(&mut self.pieces);
         pieces.extend_from_slice(buffers);
+        self.join(kind, &first, &mut pieces, behind);
+        let offset = self.data_offset + first.write.offset;
+        let submitted = self.start(Op::Write { offset, buffers: &pieces }, tag, Some(first));
+        pieces.clear();
+        self.pieces = pieces;
+        submitted
+    }
+
+    /// Takes those of the next `behind` that are kept which go on where `first` ends, one after the other.
+    fn join(&mut self, kind: Kind, first: &Part, pieces: &mut Vec<Buffer>, behind: &mut usize) {
+        let (mut room, mut at) = (MOST_JOINED.saturating_sub(first.len), 0);
         while at < *behind {
             let next = &self.kept[at];
             if !self.same_zone(kind, next.kind) {
@@ -253,7 +266,7 @@ impl ZonedDisk {
 
     fn attempt_or_keep(&mut self, kind: Kind, buffers: &[Buffer], tag: Tag) -> Submitted {
         // A device has one write in each zone: those of one turn are one.
-        let first = !self.is_device() && !self.kept.iter().any(|kept| self.same_zone(kept.kind, kind));
+        let first = !self.is_device && !self.kept.iter().any(|kept| self.same_zone(kept.kind, kind));
         if first && let Some(submitted) = self.attempt(kind, buffers, tag, &mut 0) {
             return submitted;
         }
@@ -326,10 +339,6 @@ impl ZonedDisk {
         buffer::total(buffers).and_then(|len| zones.read(offset, len).ok()).unwrap_or(0)
     }
 
-    fn is_device(&self) -> bool {
-        self.file.core.keeper.is_device()
-    }
-
     fn ask_clerk(&mut self, work: Work, tag: Tag) -> Submitted {
         let job = Job::new(work, tag, Arc::clone(&self.mailbox));
         match self.file.core.desk.put(&self.file.core, job) {
@@ -355,8 +364,8 @@ impl Disk for ZonedDisk {
             Op::Append { zone, buffers } => self.attempt_or_keep(Kind::Append { zone }, buffers, tag),
             Op::Flush => self.ask_clerk(Work::Flush, tag),
             Op::Zone { action, zone } => match action {
-                ZoneAction::Open if self.is_device() => self.ask_clerk(Work::Open(zone), tag),
-                ZoneAction::Close if self.is_device() => self.ask_clerk(Work::Close(zone), tag),
+                ZoneAction::Open if self.is_device => self.ask_clerk(Work::Open(zone), tag),
+                ZoneAction::Close if self.is_device => self.ask_clerk(Work::Close(zone), tag),
                 ZoneAction::Open => self.attempt_or_keep(Kind::Open { zone }, &[], tag),
                 ZoneAction::Close => self.attempt_or_keep(Kind::Close { zone }, &[], tag),
                 ZoneAction::Finish => self.ask_clerk(Work::Finish(zone), tag),
@@ -371,12 +380,12 @@ impl Disk for ZonedDisk {
 
     fn resubmit(&mut self, op: Op<'_>, tag: Tag, place: Option<u64>) -> Submitted {
         match (op, place) {
-            (Op::Write { offset, buffers }, _) if self.is_device() => self.write_rest(offset, buffers, tag),
-            (Op::Append { buffers, .. }, Some(at)) if self.is_device() && self.is_written(at, buffers) => {
+            (Op::Write { offset, buffers }, _) if self.is_device => self.write_rest(offset, buffers, tag),
+            (Op::Append { buffers, .. }, Some(at)) if self.is_device && self.is_written(at, buffers) => {
                 Submitted::Done(Ok(at))
             }
             (Op::Write { offset, buffers }, _) => self.attempt_or_keep(Kind::Again { offset }, buffers, tag),
-            (Op::Append { zone, buffers }, Some(at)) if !self.is_device() => {
+            (Op::Append { zone, buffers }, Some(at)) if !self.is_device => {
                 self.attempt_or_keep(Kind::AppendAgain { zone, at }, buffers, tag)
             }
             _ => self.submit(op, tag),

@@ -63,7 +63,7 @@ pub enum ImageError {
 pub struct Metadata {
     store: Arc<dyn Store>,
     superblock: Superblock,
-    zones: Zones,
+    zones: Arc<Zones>,
     /// Held while something is being made durable.
     journal: Mutex<Journal>,
     /// How many flushes were asked for.
@@ -171,7 +171,7 @@ impl Metadata {
         // A pointer that nobody flushed is about to be on record: so is its data.
         store.sync().map_err(ImageError::writing)?;
         let state = |zone: u32| (zones[zone as usize].condition, zones[zone as usize].pointer);
-        let restored = Zones::restore_in(words, geometry, state);
+        let restored = Arc::new(Zones::restore_in(words, geometry, state));
         let journal =
             Journal::begin(&*store, &superblock, durable.epoch, zones).map_err(ImageError::writing)?;
         let (journal, asked) = (Mutex::new(journal), AtomicU64::new(0));
@@ -180,7 +180,7 @@ impl Metadata {
 
     /// The zones: where writes go.
     #[must_use]
-    pub fn zones(&self) -> &Zones {
+    pub fn zones(&self) -> &Arc<Zones> {
         &self.zones
     }
 
