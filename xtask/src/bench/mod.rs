@@ -5,6 +5,7 @@ mod config;
 mod disk;
 mod load;
 mod memory;
+mod passthrough;
 mod start;
 mod vhost_user;
 mod zoned;
@@ -27,6 +28,7 @@ const BENCHES: &[Bench] = &[
     ("vhost-user", vhost_user::vhost_user),
     ("zoned", zoned::zoned),
     ("boot", boot::boot),
+    ("passthrough", passthrough::passthrough),
 ];
 
 /// Runs the benchmark called `name`, or all of them.

@@ -105,8 +105,13 @@ impl Stage {
 }
 
 const QEMU: &str = "/usr/bin/qemu-system-x86_64";
-const FIRMWARE: &[&str] =
-    &["/usr/share/seabios/bios-microvm.bin", "/usr/share/qemu/linuxboot_dma.bin", "/usr/share/qemu/pvh.bin"];
+const FIRMWARE: &[&str] = &[
+    "/usr/share/seabios/bios-microvm.bin",
+    "/usr/share/seabios/bios-256k.bin",
+    "/usr/share/qemu/linuxboot_dma.bin",
+    "/usr/share/qemu/pvh.bin",
+    "/usr/share/qemu/kvmvapic.bin",
+];
 
 /// A program with the libraries of this machine that it needs, all in `folder`.
 fn runnable(folder: &str, program: &Path) -> Result<Vec<(String, PathBuf)>> {
