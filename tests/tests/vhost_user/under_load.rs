@@ -2,7 +2,8 @@
 //! the machine moves to another QEMU, or the back-end dies.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -13,10 +14,16 @@ use crate::bench::{Bench, until};
 use crate::guest::{Guest, Setup};
 
 /// Two fios at once, so that one has requests under way while the other begins again, until a line
-/// comes from the host.
+/// comes from the host. Beside them a program reads into one buffer again and again, and takes its time with
+/// what is in it: pages that only the back-end writes to, and that have to come along.
 const SCRIPT: &str = r#"
 data=$(disk data)
 debian true
+slowly() { while dd bs=64k count=1 iflag=fullblock 2>/tmp/slowly && grep -q '^1+0 records in' /tmp/slowly; do sleep 0.05; done; }
+buffered() { dd if="$data" iflag=direct bs=512k skip=48 count=4 2>/dev/null | "$@" | md5sum; }
+wanted=$(buffered cat)
+buffers() { while [ ! -e /tmp/stop ]; do same buffer "$(buffered slowly)" "$wanted"; done; }
+buffers & third=$!
 rounds() { while [ ! -e /tmp/stop ]; do verify "$data" "$@"; echo "round"; done; }
 rounds --offset=0 --size=8m & first=$!
 rounds --offset=8m --size=16m --verify_backlog=64 & second=$!
@@ -24,6 +31,7 @@ read -r line
 touch /tmp/stop
 wait $first
 wait $second
+wait $third
 sync
 echo 3 >/proc/sys/vm/drop_caches
 echo "sum: $(md5sum <"$data")"
@@ -31,7 +39,9 @@ echo "sum: $(md5sum <"$data")"
 "#;
 
 const DISK: &[&str] = &["-device", "vhost-user-blk-pci,num-queues=2,chardev=END"];
+/// What fio writes to, and what is only read.
 const MIB: u64 = 24;
+const READ_MIB: u64 = 2;
 /// How often a guest moves: there, back, and so on.
 const MOVES: usize = 4;
 /// How often a back-end is killed.
@@ -52,11 +62,19 @@ fn finish(mut guest: Guest, image: &Path) -> Result<()> {
     Ok(())
 }
 
+/// An image, and what the guest reads in it, no two blocks of which are the same.
+fn disk(bench: &Bench) -> Result<(PathBuf, File)> {
+    let path = bench.image("data.img", MIB + READ_MIB)?;
+    let file = File::options().read(true).write(true).open(&path)?;
+    let words = (0..(READ_MIB << 20) / 8).flat_map(u64::to_le_bytes).collect::<Vec<_>>();
+    file.write_all_at(&words, MIB << 20)?;
+    Ok((path, file))
+}
+
 #[test]
 fn a_disk_comes_along_when_its_machine_moves() {
     Bench::run(|bench| {
-        let image = bench.image("data.img", MIB)?;
-        let open = File::options().read(true).write(true).open(&image)?;
+        let (image, open) = disk(bench)?;
         let setup = |number: usize, backend: &Backend| {
             let setup = Setup::new(&format!("guest-{number}"), SCRIPT).with(&["-smp", "2"]);
             setup.device(backend.socket(), DISK)
@@ -80,7 +98,7 @@ fn a_disk_comes_along_when_its_machine_moves() {
 #[test]
 fn nothing_is_lost_when_a_back_end_is_killed() {
     Bench::run(|bench| {
-        let image = bench.image("data.img", MIB)?;
+        let (image, _) = disk(bench)?;
         let mut backend = Backend::disk(bench, "blk", &image, &["queues=2", "sync=true"])?;
         let setup = Setup::new("guest", SCRIPT).with(&["-smp", "2"]);
         let mut guest = setup.lasting_device(backend.socket(), DISK).start(bench)?;
