@@ -163,7 +163,8 @@ pub trait Disk: Send {
     }
 
     /// The next append in flight that has got its place, in bytes from the disk's start; `None` when
-    /// there is no other. To be asked after `submit`, `kick` and `reap`, or never.
+    /// there is no other. To be asked after `submit`, and before `kick` and `wait`, which start them; or
+    /// never.
     fn placed(&mut self) -> Option<(Tag, u64)> {
         None
     }
@@ -175,7 +176,8 @@ pub trait Disk: Send {
     /// The next request that is over, and how it went; `None` when there is none yet.
     fn reap(&mut self) -> Option<(Tag, Outcome)>;
 
-    /// Kicks, then blocks until [`Disk::reap`] has something. Returns at once when nothing is in flight.
+    /// Kicks, then blocks until [`Disk::reap`] has something; or, with zones, may have after another wait.
+    /// Returns at once when nothing is in flight.
     fn wait(&mut self);
 
     /// Gives up what is in flight, as far as that is possible: such requests end with an error, in
@@ -183,7 +185,8 @@ pub trait Disk: Send {
     /// up nothing.
     fn cancel(&mut self) {}
 
-    /// Becomes readable when requests complete; to be watched edge-triggered, never to be read.
+    /// Becomes readable when requests complete, or may be started that could not before: kick and reap then.
+    /// To be watched edge-triggered, never to be read.
     /// `None` when no request is ever in flight.
     fn wake(&self) -> Option<BorrowedFd<'_>>;
 

@@ -264,7 +264,6 @@ impl BlkQueue {
     fn reap(&mut self, queue: &mut Queue) -> bool {
         let mut any = false;
         while let Some((tag, result)) = self.disk.reap() {
-            self.note_places(queue);
             self.finish(queue, tag, result);
             any = true;
         }
@@ -293,13 +292,14 @@ impl QueueHandler for BlkQueue {
         while let Some(chain) = queue.pop()? {
             self.take(queue, chain);
         }
-        self.disk.kick();
-        // What is over already, and the flushes that follow writes.
-        while self.reap(queue) {
+        loop {
+            self.note_places(queue);
             self.disk.kick();
+            // What is over already, and the flushes that follow writes.
+            if !self.reap(queue) {
+                return Ok(());
+            }
         }
-        self.note_places(queue);
-        Ok(())
     }
 
     fn wake(&self) -> Option<BorrowedFd<'_>> {
@@ -308,6 +308,7 @@ impl QueueHandler for BlkQueue {
 
     fn drain(&mut self, queue: &mut Queue) -> Result<(), RingError> {
         while self.in_flight() > 0 {
+            self.note_places(queue);
             self.disk.wait();
             self.reap(queue);
         }

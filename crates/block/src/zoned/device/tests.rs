@@ -199,6 +199,27 @@ fn what_waits_for_a_zone_goes_to_it_at_once() {
 }
 
 #[test]
+fn a_place_is_told_before_the_host_hears_of_it() {
+    let drive = new();
+    let mut disk = drive.queue(&drive.disk());
+    append(&mut *disk, 1, BLOCK, 7);
+    append(&mut *disk, 1, BLOCK, 8);
+    // `Moving` starts what it gets at once; an engine does when it is kicked.
+    assert!(drive.with(|drive| drive.writing.is_empty()));
+    let places: Vec<_> = std::iter::from_fn(|| disk.placed()).collect();
+    assert_eq!(places, [(8, ZONE + BLOCK), (7, ZONE)]);
+    assert!(over(&mut *disk, 2).iter().all(|(_, outcome)| outcome.is_ok()));
+    // Those that waited, too: what is over does not start them.
+    append(&mut *disk, 1, BLOCK, 7);
+    disk.kick();
+    append(&mut *disk, 1, BLOCK, 8);
+    while disk.reap().is_none() {}
+    assert!(drive.with(|drive| drive.writing.is_empty()));
+    assert!(std::iter::from_fn(|| disk.placed()).any(|place| place == (8, ZONE + 3 * BLOCK)));
+    assert!(over(&mut *disk, 1)[0].1.is_ok());
+}
+
+#[test]
 fn of_several_writes_in_one_that_fails_those_before_the_write_pointer_are_done() {
     let drive = new();
     let file = drive.disk();

@@ -306,7 +306,6 @@ impl ZonedDisk {
         if self.kept.is_empty() {
             self.mailbox.rests();
         }
-        self.inner.kick();
     }
 
     fn same_zone(&self, one: Kind, other: Kind) -> bool {
@@ -393,6 +392,8 @@ impl Disk for ZonedDisk {
     }
 
     fn placed(&mut self) -> Option<(Tag, u64)> {
+        // What gets its place now is not on its way before somebody could write that down.
+        self.retry();
         self.placed.pop_front()
     }
 
@@ -402,7 +403,6 @@ impl Disk for ZonedDisk {
     }
 
     fn reap(&mut self) -> Option<(Tag, Outcome)> {
-        self.retry();
         if let Some(ended) = self.ended.pop_front() {
             return Some(ended);
         }
@@ -417,18 +417,15 @@ impl Disk for ZonedDisk {
     }
 
     fn wait(&mut self) {
-        loop {
-            self.kick();
-            if !self.ended.is_empty() || (self.at_clerk > 0 && self.mailbox.has_mail()) {
-                return;
-            }
+        self.kick();
+        if !self.ended.is_empty() || (self.at_clerk > 0 && self.mailbox.has_mail()) {
+            return;
+        }
+        if self.moving() > 0 {
             // Whatever `inner` has ends without the clerk, and soon.
-            if self.moving() > 0 {
-                return self.inner.wait();
-            }
-            if self.at_clerk == 0 && self.kept.is_empty() {
-                return;
-            }
+            self.inner.wait();
+        } else if self.at_clerk > 0 || !self.kept.is_empty() {
+            // News may be for what is kept: whoever called asks for places before it comes back.
             self.mailbox.wait();
         }
     }

@@ -136,6 +136,7 @@ fn the_descriptor_says_when_to_look_again() {
         it.disk.kick();
         let done = loop {
             sys::wait_readable(it.disk.wake().unwrap());
+            it.disk.kick();
             if let Some((tag, _)) = it.disk.reap() {
                 break tag;
             }
@@ -149,6 +150,7 @@ fn the_descriptor_says_when_to_look_again() {
         file.core.bells.ring_queues();
         let done = loop {
             sys::wait_readable(it.disk.wake().unwrap());
+            it.disk.kick();
             if let Some((tag, _)) = it.disk.reap() {
                 break tag;
             }
