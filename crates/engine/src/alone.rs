@@ -19,7 +19,7 @@ pub struct Alone {
 }
 
 /// Keys that say where a machine has a device, which is not for this process to know.
-const MACHINES: &[(&str, &str)] = &[
+static MACHINES: &[(&str, &str)] = &[
     ("addr", "the machine that uses the device gives it an address"),
     ("isolation", "it has a process of its own here already"),
 ];

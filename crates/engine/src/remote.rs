@@ -30,7 +30,7 @@ pub struct Remote {
 }
 
 /// Types of devices by name: those of the specification, and of other systems.
-pub(crate) const TYPES: &[(&str, u32)] = &[
+pub(crate) static TYPES: &[(&str, u32)] = &[
     ("net", ids::VIRTIO_ID_NET),
     ("block", ids::VIRTIO_ID_BLOCK),
     ("blk", ids::VIRTIO_ID_BLOCK),

@@ -20,7 +20,7 @@ pub struct Zones {
 /// What can be asked: the key, whether it is a size in bytes, and what an image has.
 type Key = (&'static str, bool, fn(&Geometry) -> u64);
 
-const KEYS: &[Key] = &[
+static KEYS: &[Key] = &[
     ("zone_size", true, |geometry| geometry.zone_size),
     ("zone_capacity", true, |geometry| geometry.zone_capacity),
     ("conventional", false, |geometry| geometry.conventional.into()),

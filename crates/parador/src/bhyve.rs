@@ -30,7 +30,7 @@ const POWERED_OFF: u8 = 1;
 const FAILED: u8 = 4;
 
 /// What bhyve does unless it is told otherwise in our words: it has none for these.
-const UNLESS_SET: &[(&str, &str)] =
+static UNLESS_SET: &[(&str, &str)] =
     &[("on_reset", "stop"), ("on_panic", "ignore"), ("config.unknown", "warn")];
 
 /// Runs the machine that the words from number `first` on describe, and ends as bhyve does.

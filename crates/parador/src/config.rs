@@ -13,7 +13,7 @@ use crate::print;
 use crate::status::Status;
 
 /// The commands below `parador config`: word, arguments, purpose.
-pub(crate) const COMMANDS: &[(&str, &str, &str)] = &[
+pub(crate) static COMMANDS: &[(&str, &str, &str)] = &[
     ("keys", "[PATTERN]", "list the keys, those of a model, or those that begin with or fit a pattern"),
     ("check", "[--engine ENGINE] FILE", "say what is wrong with a configuration"),
     (

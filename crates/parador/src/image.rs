@@ -17,7 +17,7 @@ use crate::messages::Messages;
 use words::Words;
 
 /// The commands below `parador image`: word, arguments, purpose.
-pub(crate) const COMMANDS: &[(&str, &str, &str)] = &[
+pub(crate) static COMMANDS: &[(&str, &str, &str)] = &[
     ("create", "[--zoned] FILE --size SIZE", "make an image: a raw one, or one with zones"),
     ("info", "[--json] FILE", "say what an image is"),
     (

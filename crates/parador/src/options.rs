@@ -28,7 +28,7 @@ const fn opt(
 }
 
 /// The names of the formats.
-pub(crate) const FORMATS: &[&str] = &{
+pub(crate) static FORMATS: &[&str] = &{
     let mut names = [""; Format::ALL.len()];
     let mut index = 0;
     while index < names.len() {
@@ -39,7 +39,7 @@ pub(crate) const FORMATS: &[&str] = &{
 };
 
 /// The commands, and what each is for.
-pub(crate) const COMMANDS: &[(&str, &str)] = &[
+pub(crate) static COMMANDS: &[(&str, &str)] = &[
     ("run", "run a machine at this terminal"),
     ("vmm", "run a machine under a supervisor"),
     ("device", "be a device of another virtual machine monitor, over vhost-user"),
@@ -49,7 +49,7 @@ pub(crate) const COMMANDS: &[(&str, &str)] = &[
 ];
 
 /// Options, those of all commands last.
-pub(crate) const OPTIONS: &[Opt] = &[
+pub(crate) static OPTIONS: &[Opt] = &[
     opt(
         &["run", "vmm", "device"],
         &["-k"],

@@ -48,11 +48,8 @@ pub(crate) fn machine(tree: Tree, request: &Request, mut diagnostics: Diagnostic
     if let Some(dry_run) = request.dry_run {
         return runner::plan(&description, request.messages, dry_run);
     }
-    let status = if request.interactive {
-        runner::run(&description, request.messages)
-    } else {
-        vmm::run(&description)
-    };
+    let status =
+        if request.interactive { runner::run(&description, request.messages) } else { vmm::run(description) };
     status.unwrap_or_else(|diagnostic| {
         terminal::leave();
         request.messages.show_error(diagnostic);

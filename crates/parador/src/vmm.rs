@@ -7,24 +7,25 @@ use parador_engine::{Outcome, Stdio};
 
 use crate::run::Description;
 use crate::status::Status;
-use crate::{control, terminal};
+use crate::{control, process, terminal};
 
 /// Runs the machine until it ends, and says how that was.
-pub(crate) fn run(description: &Description) -> Result<Status, Diagnostic> {
-    let Description { plan, keys, .. } = description;
+pub(crate) fn run(description: Description) -> Result<Status, Diagnostic> {
     let signals = control::take().map_err(|e| host("take charge of signals", &e))?;
     let watched = control::watch(signals).map_err(|e| host("start a thread", &e))?;
-    let running = parador_engine::launch(plan, keys, stdio())?;
+    let running = parador_engine::launch(&description.plan, &description.keys, stdio())?;
     for (key, name) in running.terminals() {
         eprintln!("{key} is at {}", name.display());
     }
     let running = watched.get_or_init(|| running);
+    drop(description);
+    process::return_free_memory();
     Ok(end(&running.wait()))
 }
 
-/// What consoles on `stdio` get.
+/// What consoles on `stdio` get. (The standard library's input would have a buffer of 8 KiB.)
 pub(crate) fn stdio() -> Stdio {
-    let input = if terminal::belongs_to_others() { None } else { duplicate(std::io::stdin()) };
+    let input = if terminal::belongs_to_others() { None } else { duplicate(rustix::stdio::stdin()) };
     Stdio { input, output: duplicate(std::io::stdout()), size: terminal::size() }
 }
 

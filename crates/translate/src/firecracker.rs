@@ -3,9 +3,10 @@
 use parador_config::{Diagnostics, Endpoint, Origin, Tree, Value as Ours};
 use serde_json::Value as Json;
 
+use crate::fates::Fate::{Mapped, Refused};
+use crate::fates::{Fates, fates};
 use crate::format::{Exported, Imported, Input, Output};
 use crate::json::{Object, compact, group, json, read};
-use crate::keys::Fate::{self, Mapped, Refused};
 use crate::parts::How::{Mebibytes, Number, Switch, Text, Words};
 use crate::parts::{Group, Part, Row, Value, bad_part, row, size};
 use crate::reading::Reading;
@@ -18,10 +19,10 @@ const ENGINE: &str = "firecracker";
 const BOOT_ARGS: &str =
     "reboot=k panic=1 nomodule 8250.nr_uarts=0 i8042.noaux i8042.nomux i8042.dumbkbd swiotlb=noforce";
 
-const ENGINES: &[(&str, &str)] = &[("Sync", "sync"), ("Async", "io_uring")];
+static ENGINES: &[(&str, &str)] = &[("Sync", "sync"), ("Async", "io_uring")];
 
 /// Members and keys.
-const ROWS: &[Row] = &[
+static ROWS: &[Row] = &[
     row("boot-source", "kernel_image_path", "boot.kernel", Text),
     row("boot-source", "initrd_path", "boot.initrd", Text),
     row("boot-source", "boot_args", "boot.cmdline", Text).absent(BOOT_ARGS),
@@ -42,7 +43,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// Members that are objects, or arrays of them, in the order in which they are written.
-const SECTIONS: &[&str] = &[
+static SECTIONS: &[&str] = &[
     "boot-source",
     "machine-config",
     "drives",
@@ -61,7 +62,7 @@ const FIXED: &str = "it has no such choice";
 const OURS: &str = "it is for Parador, not for the machine";
 
 /// Which keys it can say.
-pub(crate) const FATES: &[(&str, Fate)] = &[
+pub(crate) const FATES: Fates = fates![
     ("cpus", Mapped),
     ("threads", Mapped),
     ("cores", Mapped),

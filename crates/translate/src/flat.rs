@@ -4,11 +4,11 @@ use std::fmt::Write;
 
 use parador_config::{Diagnostics, Source, Tree};
 
+use crate::fates::{Fate, Fates, fates};
 use crate::format::{Exported, Imported, Input, Loss, Output};
-use crate::keys::Fate;
 
 /// Every key is itself.
-pub(crate) const FATES: &[(&str, Fate)] = &[("**", Fate::Mapped)];
+pub(crate) const FATES: Fates = fates![("**", Fate::Mapped)];
 
 pub(crate) fn import(input: Input<'_>) -> Result<Imported, Diagnostics> {
     let (tree, diagnostics) = match input {

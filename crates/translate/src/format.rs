@@ -9,9 +9,9 @@ use parador_config::{Diagnostics, Origin, Tree};
 use crate::bhyve::{self, vm_bhyve};
 use crate::cloud_hypervisor;
 use crate::crosvm;
+use crate::fates::Fates;
 use crate::firecracker;
 use crate::flat;
-use crate::keys::Fate;
 use crate::libvirt;
 use crate::qemu;
 use crate::structured::{self, Syntax};
@@ -233,7 +233,7 @@ impl Format {
 
     /// Which keys of the table it can say. The first pattern that fits a key counts.
     #[must_use]
-    pub fn fates(self) -> &'static [(&'static str, Fate)] {
+    pub fn fates(self) -> Fates {
         match self {
             Self::Flat => flat::FATES,
             Self::Toml | Self::Json => structured::FATES,

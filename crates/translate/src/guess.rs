@@ -3,7 +3,7 @@
 use crate::format::{Format, Input};
 
 /// Programs whose name begins a command line, and the format of that.
-const PROGRAMS: &[(&str, &str)] = &[
+static PROGRAMS: &[(&str, &str)] = &[
     ("qemu-system-", "qemu-args"),
     ("qemu-kvm", "qemu-args"),
     ("bhyve", "bhyve-args"),
@@ -11,16 +11,16 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("crosvm", "crosvm-args"),
 ];
 /// Words that may stand before a program's name.
-const BEFORE: &[&str] = &["sudo", "doas", "exec", "nohup"];
+static BEFORE: &[&str] = &["sudo", "doas", "exec", "nohup"];
 /// Members that only one kind of JSON object has.
-const MEMBERS: &[(&str, &str)] = &[
+static MEMBERS: &[(&str, &str)] = &[
     ("\"boot-source\"", "fc-json"),
     ("\"machine-config\"", "fc-json"),
     ("\"payload\"", "ch-json"),
     ("\"boot_vcpus\"", "ch-json"),
 ];
 /// How the keys begin that only the templates of vm-bhyve have.
-const VM_BHYVE: &[&str] = &["loader", "disk0_", "network0_", "grub_", "bhyve_options"];
+static VM_BHYVE: &[&str] = &["loader", "disk0_", "network0_", "grub_", "bhyve_options"];
 
 impl Format {
     /// The format that the name or the contents of `input` say unmistakably.

@@ -24,6 +24,7 @@
 pub mod bhyve;
 mod cloud_hypervisor;
 mod crosvm;
+mod fates;
 mod firecracker;
 mod flat;
 mod format;
@@ -39,5 +40,6 @@ mod text;
 mod words;
 mod writing;
 
+pub use fates::{Fate, Fates};
 pub use format::{Exported, Format, Imported, Input, Load, Loss, Output, export, import, import_with};
-pub use keys::{Fate, Keys};
+pub use keys::Keys;

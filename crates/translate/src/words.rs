@@ -10,7 +10,7 @@ use crate::format::Input;
 use crate::text::{Text, one};
 
 /// Words that may stand before the program's name.
-const BEFORE: &[&str] = &["sudo", "doas", "exec", "nohup"];
+static BEFORE: &[&str] = &["sudo", "doas", "exec", "nohup"];
 /// Most words of a command line.
 const MAX_WORDS: usize = 65_536;
 
@@ -40,6 +40,12 @@ pub(crate) fn arguments(input: Input<'_>, programs: &[&str]) -> Result<Vec<Word>
     let named = !program.starts_with('-') && programs.iter().any(|name| program.starts_with(name));
     words.drain(..if named { before + 1 } else { 0 });
     Ok(words)
+}
+
+/// Whether `name` is one of `names`, which have spaces between them. One text costs a process one pointer
+/// (docs/decisions/0017).
+pub(crate) fn is_among(names: &str, name: &str) -> bool {
+    names.split(' ').any(|other| other == name)
 }
 
 /// The words of the one command in a file.

@@ -2,8 +2,9 @@
 
 use parador_config::{Checked, Diagnostics, Origin, Tree};
 
+use crate::fates::Fates;
 use crate::format::Loss;
-use crate::keys::{Fate, Keys};
+use crate::keys::Keys;
 use crate::parts::{Group, Row, Value};
 
 /// The groups so far, and the keys that are left.
@@ -18,7 +19,7 @@ pub(crate) struct Writing<'a> {
 
 impl<'a> Writing<'a> {
     /// Nothing of `tree` yet. What is not valid in it, such as a word of another system, is lost.
-    pub(crate) fn new(tree: &'a Tree, fates: &'static [(&'static str, Fate)], rows: &'static [Row]) -> Self {
+    pub(crate) fn new(tree: &'a Tree, fates: Fates, rows: &'static [Row]) -> Self {
         let mut keys = Keys::new(tree, fates);
         let mut wrong = Diagnostics::default();
         let mut checked = tree.check(&mut wrong);

@@ -39,7 +39,7 @@ const fn other(name: &'static str, names: [&'static str; 6], support: Support, d
 }
 
 /// The models a device can be. The names elsewhere are in the order of [`Elsewhere`].
-pub const MODELS: &[Model] = &[
+pub static MODELS: &[Model] = &[
     native(
         "virtio-blk",
         ["virtio-blk", "virtio-blk-pci", "--disk", "drives", "--block", "disk, bus=virtio"],

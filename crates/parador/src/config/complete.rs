@@ -8,7 +8,7 @@ use super::man;
 use crate::{device, image, options};
 
 /// The shells there are scripts for.
-pub(super) const SHELLS: &[&str] = &["bash", "zsh", "fish"];
+pub(super) static SHELLS: &[&str] = &["bash", "zsh", "fish"];
 
 // Readline takes `=` and `:` for the ends of words, and replaces only what follows the last.
 const BASH: &str = r#"# Completion of parador(1) for bash: source this file, or put it where bash-completion looks.

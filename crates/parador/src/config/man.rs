@@ -8,7 +8,7 @@ use super::keys::{elsewhere, support, values};
 use crate::options::{self, Opt};
 
 /// The pages there are.
-pub(super) const PAGES: &[&str] = &["parador", "parador-vmm", "parador.conf"];
+pub(super) static PAGES: &[&str] = &["parador", "parador-vmm", "parador.conf"];
 
 /// A page's text; `@NAME@` lines in it stand for lists.
 pub(super) fn page(name: &str) -> Option<String> {

@@ -25,7 +25,7 @@ const fn model(word: &'static str, model: &'static str, kind: &'static str) -> M
 }
 
 /// The devices there are.
-pub(crate) const MODELS: &[Model] = &[
+pub(crate) static MODELS: &[Model] = &[
     Model { features: &["read-only", "blk-file"], ..model("blk", "virtio-blk", "block") },
     model("net", "virtio-net", "net"),
     model("rng", "virtio-rnd", "rng"),

@@ -23,7 +23,7 @@ const LIMIT: u32 = 128;
 const MAX_APPEND: u64 = 1016 << 10;
 
 /// Options that only zones have.
-const OF_ZONES: &[&str] = &[
+static OF_ZONES: &[&str] = &[
     "--zone-size",
     "--zone-capacity",
     "--conventional",

@@ -55,7 +55,7 @@ impl Seen {
 }
 
 /// Every condition, with what blkzone(8) calls it and what we do, in the order of their numbers.
-pub(super) const CONDITIONS: &[(Condition, &str, &str)] = &[
+pub(super) static CONDITIONS: &[(Condition, &str, &str)] = &[
     (Condition::NotWritePointer, "nw", "conventional"),
     (Condition::Empty, "em", "empty"),
     (Condition::ImplicitlyOpen, "oi", "implicit-open"),

@@ -8,8 +8,9 @@ use parador_config::{Origin, Setting, Tree, keys};
 use super::leaves::{Leaves, place};
 use super::names::{self, Spelt};
 use super::options::Reading;
+use crate::fates::Fate;
 use crate::format::Loss;
-use crate::keys::{Fate, Keys, fate};
+use crate::keys::Keys;
 use crate::words::Word;
 
 /// What bhyve is told.
@@ -78,7 +79,7 @@ impl Export<'_> {
         }
         for (key, setting) in self.tree.in_order() {
             let of_device = key.starts_with("device.") || key.starts_with("engine.");
-            let said = match fate(super::FATES, key) {
+            let said = match super::FATES.of(key) {
                 Some(fate) => fate == Fate::Mapped,
                 // A name of the user's own, which bhyve ignores unless a value refers to it.
                 None => !key.starts_with("var."),
@@ -181,7 +182,7 @@ impl Export<'_> {
 
     fn lose_device(&mut self, id: &str, why: &str) {
         for (key, _) in self.of.get(id).into_iter().flatten() {
-            if !matches!(fate(super::FATES, key), Some(Fate::Refused(_))) {
+            if !matches!(super::FATES.of(key), Some(Fate::Refused(_))) {
                 self.keys.lose(key, why);
             }
         }
@@ -231,7 +232,7 @@ impl Export<'_> {
             else {
                 continue;
             };
-            if let Some(Fate::Refused(_)) = fate(super::FATES, key) {
+            if let Some(Fate::Refused(_)) = super::FATES.of(key) {
                 continue;
             }
             match names::field_out(model, field, &setting.value, sibling) {

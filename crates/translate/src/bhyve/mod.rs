@@ -19,8 +19,9 @@ use std::fmt::Write;
 
 use parador_config::{Diagnostics, Tree};
 
+use crate::fates::Fate::{self, Mapped, Refused};
+use crate::fates::{Fates, fates};
 use crate::format::{Exported, Imported, Input, Load, Output};
-use crate::keys::Fate::{self, Mapped, Refused};
 use crate::words;
 
 use options::Reading;
@@ -34,7 +35,7 @@ const NO_DEVICE: Fate = Refused("bhyve has no such device");
 const PROCESS: Fate = Refused("it is about Parador's process");
 
 /// What bhyve can say.
-pub(crate) const FATES: &[(&str, Fate)] = &[
+pub(crate) const FATES: Fates = fates![
     ("name", Mapped),
     ("uuid", Mapped),
     ("cpus", Mapped),

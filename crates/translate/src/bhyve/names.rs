@@ -11,11 +11,11 @@ pub(super) enum Spelt {
     Unknown,
 }
 
-const BLOCK: &[&str] = &["path", "nocache", "nodelete", "sync", "ro", "sectorsize", "bootindex"];
-const NET: &[&str] = &["backend", "mac", "hostfwd", "peerhook", "hook", "socket", "bootindex"];
+static BLOCK: &[&str] = &["path", "nocache", "nodelete", "sync", "ro", "sectorsize", "bootindex"];
+static NET: &[&str] = &["backend", "mac", "hostfwd", "peerhook", "hook", "socket", "bootindex"];
 
 /// The settings of each model of bhyve's that are called so on both sides.
-const FIELDS: &[(&str, &[&str], &[&str])] = &[
+static FIELDS: &[(&str, &[&str], &[&str])] = &[
     ("ahci", &[], &[]),
     ("e1000", NET, &[]),
     ("fbuf", &["rfb", "w", "h", "vga", "wait", "password"], &[]),
@@ -36,7 +36,7 @@ const FIELDS: &[(&str, &[&str], &[&str])] = &[
 ];
 
 /// Settings below a numbered part, as in `port.0.path`.
-const NUMBERED: &[(&str, &str, &[&str])] = &[
+static NUMBERED: &[(&str, &str, &[&str])] = &[
     ("ahci", "port", BLOCK),
     ("ahci", "port", &["type", "nmrr", "ser", "rev", "model"]),
     ("virtio-console", "port", &["name", "path"]),

@@ -12,7 +12,7 @@ use crate::format::{Load, Loss};
 use crate::words::Word;
 
 /// Options without a value, and what they set. bhyve's own `-I` sets nothing any more.
-pub(super) const FLAGS: &[(char, &str, &str)] = &[
+pub(super) static FLAGS: &[(char, &str, &str)] = &[
     ('A', "acpi_tables", "true"),
     ('a', "x86.x2apic", "false"),
     ('C', "memory.guest_in_core", "true"),

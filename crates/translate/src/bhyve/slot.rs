@@ -32,7 +32,7 @@ pub(super) enum Conf {
 }
 
 /// What can stand in a slot: the word for it, the model that it is, and how its settings are written.
-pub(super) const MODELS: &[(&str, &str, Conf)] = &[
+pub(super) static MODELS: &[(&str, &str, Conf)] = &[
     ("ahci", "ahci", Conf::Ahci),
     ("ahci-cd", "ahci", Conf::AhciPort("cd")),
     ("ahci-hd", "ahci", Conf::AhciPort("hd")),

@@ -11,16 +11,16 @@ use parador_config::{Diagnostic, Diagnostics, Origin};
 use super::devices::Slots;
 use super::options::Reading;
 use super::{hub, names};
+use crate::fates::{Fate, Fates, fates};
 use crate::format::{Exported, Imported, Input, Load, Loss};
-use crate::keys::Fate;
 use crate::text::{Text, one};
 use crate::words::Word;
 
 /// Nothing is written in this format.
-pub(crate) const FATES: &[(&str, Fate)] = &[("**", Fate::Refused("files of vm-bhyve are only read"))];
+pub(crate) const FATES: Fates = fates![("**", Fate::Refused("files of vm-bhyve are only read"))];
 
 /// Settings that are about something else than the machine that bhyve runs.
-const ELSEWHERE: &[(&str, &str)] = &[
+static ELSEWHERE: &[(&str, &str)] = &[
     ("bhyveload_", LOADED),
     ("grub_", LOADED),
     ("loader_timeout", LOADED),

@@ -14,9 +14,9 @@ use crate::words::{Word, arguments};
 use crate::writing::Writing;
 
 /// Options whose value is one text.
-const WHOLE: &[&str] = &["kernel", "initramfs", "cmdline", "firmware", "serial", "console"];
+static WHOLE: &[&str] = &["kernel", "initramfs", "cmdline", "firmware", "serial", "console"];
 /// Options whose values have parts that are understood, in the order in which they are written.
-const PARTED: &[&str] = &[
+static PARTED: &[&str] = &[
     "cpus",
     "memory",
     "memory-zone",

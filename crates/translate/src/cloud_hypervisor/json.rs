@@ -14,7 +14,7 @@ use crate::structured::node::{Node, Value as Read};
 use crate::writing::Writing;
 
 /// Members of a VmConfig that are objects, or arrays of them, with the option that says the same.
-const SECTIONS: &[(&str, &str)] = &[
+static SECTIONS: &[(&str, &str)] = &[
     ("cpus", "cpus"),
     ("memory", "memory"),
     ("disks", "disk"),
@@ -33,10 +33,10 @@ const SECTIONS: &[(&str, &str)] = &[
 ];
 
 /// Sections that are arrays.
-const ARRAYS: &[&str] = &["disks", "net", "fs", "devices", "numa", "generic_vhost_user"];
+static ARRAYS: &[&str] = &["disks", "net", "fs", "devices", "numa", "generic_vhost_user"];
 
 /// Members that the command line calls otherwise: section, member, part.
-const RENAMED: &[(&str, &str, &str)] = &[
+static RENAMED: &[(&str, &str, &str)] = &[
     ("cpus", "boot_vcpus", "boot"),
     ("cpus", "max_vcpus", "max"),
     ("disks", "vhost_socket", "socket"),
@@ -57,7 +57,7 @@ const RENAMED: &[(&str, &str, &str)] = &[
 ];
 
 /// What starts: `payload` has these, and older versions had an object for each.
-const PAYLOAD: &[(&str, &str)] =
+static PAYLOAD: &[(&str, &str)] =
     &[("kernel", "path"), ("initramfs", "path"), ("cmdline", "args"), ("firmware", "path")];
 
 pub(crate) fn import(input: Input<'_>) -> Result<Imported, Diagnostics> {

@@ -9,7 +9,8 @@ mod export;
 mod import;
 pub(crate) mod json;
 
-use crate::keys::Fate::{self, Mapped, Refused};
+use crate::fates::Fate::{Mapped, Refused};
+use crate::fates::{Fates, fates};
 use crate::parts::How::{Not, Number, Size, Switch, Text, Times, Words};
 use crate::parts::{Row, row};
 
@@ -19,10 +20,10 @@ const ENGINE: &str = "cloud-hypervisor";
 /// Where its random numbers come from when nothing is said.
 const URANDOM: &str = "/dev/urandom";
 
-const IMAGES: &[(&str, &str)] = &[("raw", "raw"), ("qcow2", "qcow2"), ("Raw", "raw"), ("Qcow2", "qcow2")];
+static IMAGES: &[(&str, &str)] = &[("raw", "raw"), ("qcow2", "qcow2"), ("Raw", "raw"), ("Qcow2", "qcow2")];
 
 /// What its parts are here. The value of an option that has no parts is the part without a name.
-const ROWS: &[Row] = &[
+static ROWS: &[Row] = &[
     row("kernel", "", "boot.kernel", Text),
     row("initramfs", "", "boot.initrd", Text),
     row("cmdline", "", "boot.cmdline", Text),
@@ -69,7 +70,7 @@ const NO_PC: &str = "it has no such part of a PC";
 const OURS: &str = "it is for Parador, not for the machine";
 
 /// Which keys it can say.
-pub(crate) const FATES: &[(&str, Fate)] = &[
+pub(crate) const FATES: Fates = fates![
     ("cpus", Mapped),
     ("sockets", Mapped),
     ("cores", Mapped),

@@ -7,10 +7,10 @@ use super::{ENGINE, ROWS};
 use crate::format::{Imported, Input};
 use crate::parts::{Group, Part, Value, bad_part, cpus, elements, size};
 use crate::reading::Reading;
-use crate::words::{Word, arguments};
+use crate::words::{Word, arguments, is_among};
 
 /// Options of one letter, and older spellings.
-const SPELT: &[(&str, &str)] = &[
+static SPELT: &[(&str, &str)] = &[
     ("b", "block"),
     ("c", "cpus"),
     ("d", "disk"),
@@ -22,47 +22,16 @@ const SPELT: &[(&str, &str)] = &[
 ];
 
 /// Options without a value.
-const SWITCHES: &[&str] = &[
-    "balloon-page-reporting",
-    "balloon-ws-reporting",
-    "break-linux-pci-config-io",
-    "delay-rt",
-    "disable-sandbox",
-    "disable-virtio-intx",
-    "display-window-keyboard",
-    "display-window-mouse",
-    "enable-hwp",
-    "enable-pnp-data",
-    "force-calibrated-tsc-leaf",
-    "force-s2idle",
-    "host-cpu-topology",
-    "hugepages",
-    "itmt",
-    "lock-guest-memory",
-    "lock-guest-memory-dontneed",
-    "no-balloon",
-    "no-i8042",
-    "no-legacy",
-    "no-pmu",
-    "no-rng",
-    "no-rtc",
-    "no-smt",
-    "no-usb",
-    "per-vm-core-scheduling",
-    "privileged-vm",
-    "protected-vm",
-    "protected-vm-without-firmware",
-    "software-tpm",
-    "split-irqchip",
-    "strict-balloon",
-    "suspended",
-    "unmap-guest-memory-on-fork",
-    "virt-cpufreq",
-    "virt-cpufreq-upstream",
-];
+static SWITCHES: &str = "\
+    balloon-page-reporting balloon-ws-reporting break-linux-pci-config-io delay-rt disable-sandbox \
+    disable-virtio-intx display-window-keyboard display-window-mouse enable-hwp enable-pnp-data \
+    force-calibrated-tsc-leaf force-s2idle host-cpu-topology hugepages itmt lock-guest-memory \
+    lock-guest-memory-dontneed no-balloon no-i8042 no-legacy no-pmu no-rng no-rtc no-smt no-usb \
+    per-vm-core-scheduling privileged-vm protected-vm protected-vm-without-firmware software-tpm \
+    split-irqchip strict-balloon suspended unmap-guest-memory-on-fork virt-cpufreq virt-cpufreq-upstream";
 
 /// Options that are understood, with the name of the part that may stand first without its name.
-const PARTED: &[(&str, &str)] = &[
+static PARTED: &[(&str, &str)] = &[
     ("block", "path"),
     ("net", ""),
     ("cpus", "num-cores"),
@@ -76,10 +45,10 @@ const PARTED: &[(&str, &str)] = &[
 ];
 
 /// Options that are understood, whose value is one text.
-const WHOLE: &[&str] = &["initrd", "bios", "gdb", "params", "cpu-affinity", "init-mem"];
+static WHOLE: &[&str] = &["initrd", "bios", "gdb", "params", "cpu-affinity", "init-mem"];
 
 /// Older options with the one that says the same: the option, and what goes before and after its value.
-const OLDER: &[(&str, &str, &str, &str)] = &[
+static OLDER: &[(&str, &str, &str, &str)] = &[
     ("disk", "block", "", ",ro"),
     ("rwdisk", "block", "", ""),
     ("root", "block", "", ",ro,root"),
@@ -134,7 +103,7 @@ impl Line {
             return;
         };
         let name = SPELT.iter().find(|(short, _)| *short == name).map_or(name, |(_, long)| *long);
-        if SWITCHES.contains(&name) {
+        if is_among(SWITCHES, name) {
             return self.switch(reading, name, &word.origin);
         }
         let value = match inline {

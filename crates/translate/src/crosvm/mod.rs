@@ -10,16 +10,17 @@ mod value;
 pub(crate) use export::export;
 pub(crate) use import::import;
 
-use crate::keys::Fate::{self, Mapped, Refused};
+use crate::fates::Fate::{Mapped, Refused};
+use crate::fates::{Fates, fates};
 use crate::parts::How::{Mebibytes, Not, Number, Switch, Text, Words};
 use crate::parts::{Row, row};
 
 const ENGINE: &str = "crosvm";
 
-const EXECUTORS: &[(&str, &str)] = &[("epoll", "threads"), ("uring", "io_uring")];
+static EXECUTORS: &[(&str, &str)] = &[("epoll", "threads"), ("uring", "io_uring")];
 
 /// Parts and keys.
-const ROWS: &[Row] = &[
+static ROWS: &[Row] = &[
     row("initrd", "", "boot.initrd", Text),
     row("bios", "", "bootrom", Text),
     row("pflash", "path", "bootvars", Text),
@@ -62,7 +63,7 @@ const FIXED: &str = "it has no such choice";
 const OURS: &str = "it is for Parador, not for the machine";
 
 /// Which keys it can say.
-pub(crate) const FATES: &[(&str, Fate)] = &[
+pub(crate) const FATES: Fates = fates![
     ("cpus", Mapped),
     ("sockets", Refused(TOPOLOGY)),
     ("cores", Refused(TOPOLOGY)),

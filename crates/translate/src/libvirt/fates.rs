@@ -1,6 +1,7 @@
 //! Which keys a domain document can say.
 
-use crate::keys::Fate::{self, Mapped, Refused};
+use crate::fates::Fate::{self, Mapped, Refused};
+use crate::fates::{Fates, fates};
 
 const DESCRIPTOR: Fate = Refused("libvirt opens what a machine uses itself");
 const BHYVE: Fate = Refused("it is a setting of bhyve's");
@@ -15,7 +16,7 @@ const SOUND: Fate = Refused("sound is described by two elements, of which the ke
 const IDS: Fate = Refused("identities of bridges are the emulator's");
 
 /// The first pattern that fits a key counts.
-pub(crate) const FATES: &[(&str, Fate)] = &[
+pub(crate) const FATES: Fates = fates![
     ("name", Mapped),
     ("uuid", Mapped),
     ("cpus", Mapped),

@@ -29,7 +29,7 @@ pub(super) const MAX_COUNT: usize = 4096;
 const MAX_SHOWN: usize = 80;
 
 /// Namespaces that libvirt itself declares for elements in `<domain>`.
-pub(super) const NAMESPACES: &[(&str, &str)] = &[
+pub(super) static NAMESPACES: &[(&str, &str)] = &[
     ("qemu", "http://libvirt.org/schemas/domain/qemu/1.0"),
     ("bhyve", "http://libvirt.org/schemas/domain/bhyve/1.0"),
 ];

@@ -26,14 +26,15 @@ mod tests;
 
 use parador_config::{Diagnostics, Tree};
 
+use crate::fates::Fate::{Mapped, Refused};
+use crate::fates::{Fates, fates};
 use crate::format::{Exported, Imported, Input};
-use crate::keys::Fate::{self, Mapped, Refused};
 
 const BHYVE: &str = "QEMU has no such choice";
 const ZONES: &str = "a disk of QEMU's has zones if the block device it is has them";
 
 /// What is said, and what is not.
-pub(crate) const FATES: &[(&str, Fate)] = &[
+pub(crate) const FATES: Fates = fates![
     ("engine.qemu.arg.*", Mapped),
     ("engine.**", Refused("it is an option of another system")),
     ("vcpu.*.cpuset", Refused("QEMU is pinned from outside, with taskset or by libvirt")),

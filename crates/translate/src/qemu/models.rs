@@ -42,7 +42,7 @@ pub(super) enum Link {
 }
 
 /// Properties that change nothing for us: they are taken, and not written.
-pub(super) const IMPLIED: &[(&str, &[&str])] = &[
+pub(super) static IMPLIED: &[(&str, &[&str])] = &[
     ("disable-legacy", &["on", "true"]),
     ("disable-modern", &["off", "false"]),
     ("bus", &["pcie.0", "pci.0"]),
@@ -50,11 +50,11 @@ pub(super) const IMPLIED: &[(&str, &[&str])] = &[
 ];
 
 /// Keys and properties of a balloon that are on here, and off there, unless something else is said.
-pub(super) const SWITCHED_ON: &[(&str, &str)] =
+pub(super) static SWITCHED_ON: &[(&str, &str)] =
     &[("deflate_on_oom", "deflate-on-oom"), ("free_page_reporting", "free-page-reporting")];
 
 /// What is at a port of a SATA controller, without `port.N.`.
-pub(super) const PORT: &[Row] = &[
+pub(super) static PORT: &[Row] = &[
     back("ro", "read-only", Switch),
     back("nocache", "cache.direct", Switch),
     back("path", "file.filename", Text),
@@ -67,10 +67,10 @@ pub(super) const PORT: &[Row] = &[
 ];
 
 /// Keys of every device.
-pub(super) const COMMON: &[Row] = &[row("addr", "addr", Slot), row("bootindex", "bootindex", Int)];
+pub(super) static COMMON: &[Row] = &[row("addr", "addr", Slot), row("bootindex", "bootindex", Int)];
 
 /// The image behind a disk.
-pub(super) const IMAGE: &[Row] = &[
+pub(super) static IMAGE: &[Row] = &[
     back("ro", "read-only", Switch),
     back("nocache", "cache.direct", Switch),
     back("path", "file.filename", Text),
@@ -79,12 +79,12 @@ pub(super) const IMAGE: &[Row] = &[
     row("ser", "serial", Text),
 ];
 
-const TAP: &[Row] = &[back("tap.name", "ifname", Text), back("vhost", "vhost", Switch), QUEUES[0]];
-const ETHERNET: &[Row] = &[row("mac", "mac", Text)];
-const VIRTIO_NET: &[Row] = &[row("mtu", "host_mtu", Int), row("queue_size", "rx_queue_size", Int)];
-const QUEUES: &[Row] = &[back("queues", "queues", Int)];
-const SOCKET: &[Row] = &[back("socket", "path", Text)];
-const RINGS: &[Row] = &[row("queues", "num-queues", Int), row("queue_size", "queue-size", Int)];
+static TAP: &[Row] = &[back("tap.name", "ifname", Text), back("vhost", "vhost", Switch), QUEUES[0]];
+static ETHERNET: &[Row] = &[row("mac", "mac", Text)];
+static VIRTIO_NET: &[Row] = &[row("mtu", "host_mtu", Int), row("queue_size", "rx_queue_size", Int)];
+static QUEUES: &[Row] = &[back("queues", "queues", Int)];
+static SOCKET: &[Row] = &[back("socket", "path", Text)];
+static RINGS: &[Row] = &[row("queues", "num-queues", Int), row("queue_size", "queue-size", Int)];
 
 const fn device(
     model: &'static str,
@@ -101,16 +101,16 @@ const fn on(mut model: Model, backend: &'static str) -> Model {
     model
 }
 
-const BLK: &[&str] =
+static BLK: &[&str] =
     &["virtio-blk-pci", "virtio-blk", "virtio-blk-pci-non-transitional", "virtio-blk-pci-transitional"];
-const NET: &[&str] =
+static NET: &[&str] =
     &["virtio-net-pci", "virtio-net", "virtio-net-pci-non-transitional", "virtio-net-pci-transitional"];
 
 const E1000: &[&str] = &["e1000", "e1000-82540em"];
-const BRIDGE: &[Row] = &[back("tap.bridge", "br", Text)];
+static BRIDGE: &[Row] = &[back("tap.bridge", "br", Text)];
 
 /// All that both sides know.
-pub(super) const MODELS: &[Model] = &[
+pub(super) static MODELS: &[Model] = &[
     on(device("virtio-blk", "disk", BLK, Link::Drive, &[COMMON, IMAGE, RINGS]), "file"),
     on(
         device(

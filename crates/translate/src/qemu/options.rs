@@ -3,142 +3,24 @@
 use parador_config::{Diagnostic, Diagnostics, Origin};
 
 use crate::text::one;
-use crate::words::Word;
+use crate::words::{Word, is_among};
 
 /// Options that stand alone.
-const ALONE: &[&str] = &[
-    "S",
-    "alt-grab",
-    "ctrl-grab",
-    "curses",
-    "daemonize",
-    "enable-kvm",
-    "enable-sync-profile",
-    "full-screen",
-    "h",
-    "help",
-    "mem-prealloc",
-    "no-acpi",
-    "no-fd-bootchk",
-    "no-hpet",
-    "no-kvm",
-    "no-kvm-irqchip",
-    "no-quit",
-    "no-reboot",
-    "no-shutdown",
-    "no-user-config",
-    "nodefaults",
-    "nographic",
-    "nouserconfig",
-    "old-param",
-    "one-insn-per-tb",
-    "only-migratable",
-    "portrait",
-    "preconfig",
-    "s",
-    "sdl",
-    "semihosting",
-    "singlestep",
-    "snapshot",
-    "usb",
-    "version",
-    "win2k-hack",
-    "xen-attach",
-    "xen-domid-restrict",
-];
+static ALONE: &str = "\
+    S alt-grab ctrl-grab curses daemonize enable-kvm enable-sync-profile full-screen h help mem-prealloc \
+    no-acpi no-fd-bootchk no-hpet no-kvm no-kvm-irqchip no-quit no-reboot no-shutdown no-user-config \
+    nodefaults nographic nouserconfig old-param one-insn-per-tb only-migratable portrait preconfig s sdl \
+    semihosting singlestep snapshot usb version win2k-hack xen-attach xen-domid-restrict";
 /// Options with a value.
-const WITH_VALUE: &[&str] = &[
-    "D",
-    "L",
-    "accel",
-    "acpitable",
-    "action",
-    "add-fd",
-    "append",
-    "audio",
-    "audiodev",
-    "bios",
-    "blockdev",
-    "boot",
-    "cdrom",
-    "chardev",
-    "compat",
-    "cpu",
-    "d",
-    "debugcon",
-    "device",
-    "dfilter",
-    "display",
-    "drive",
-    "dtb",
-    "dump-vmstate",
-    "echr",
-    "fda",
-    "fdb",
-    "fsdev",
-    "fw_cfg",
-    "gdb",
-    "global",
-    "hda",
-    "hdb",
-    "hdc",
-    "hdd",
-    "icount",
-    "incoming",
-    "initrd",
-    "iscsi",
-    "k",
-    "kernel",
-    "loadvm",
-    "m",
-    "machine",
-    "mem-path",
-    "mon",
-    "monitor",
-    "msg",
-    "mtdblock",
-    "name",
-    "net",
-    "netdev",
-    "nic",
-    "numa",
-    "object",
-    "option-rom",
-    "overcommit",
-    "parallel",
-    "pflash",
-    "pidfile",
-    "plugin",
-    "prom-env",
-    "qmp",
-    "qmp-pretty",
-    "readconfig",
-    "rtc",
-    "run-with",
-    "runas",
-    "sandbox",
-    "sd",
-    "seed",
-    "serial",
-    "set",
-    "shim",
-    "smbios",
-    "smp",
-    "spice",
-    "tb-size",
-    "tpmdev",
-    "trace",
-    "usbdevice",
-    "uuid",
-    "vga",
-    "virtfs",
-    "vnc",
-    "watchdog",
-    "watchdog-action",
-    "xen-domid",
-];
+static WITH_VALUE: &str = "\
+    D L accel acpitable action add-fd append audio audiodev bios blockdev boot cdrom chardev compat cpu \
+    d debugcon device dfilter display drive dtb dump-vmstate echr fda fdb fsdev fw_cfg gdb global hda \
+    hdb hdc hdd icount incoming initrd iscsi k kernel loadvm m machine mem-path mon monitor msg mtdblock \
+    name net netdev nic numa object option-rom overcommit parallel pflash pidfile plugin prom-env qmp \
+    qmp-pretty readconfig rtc run-with runas sandbox sd seed serial set shim smbios smp spice tb-size \
+    tpmdev trace usbdevice uuid vga virtfs vnc watchdog watchdog-action xen-domid";
 /// Other names of options.
-const ALIASES: &[(&str, &str)] = &[
+static ALIASES: &[(&str, &str)] = &[
     ("M", "machine"),
     ("hdachs", "hda"),
     ("h", "help"),
@@ -179,11 +61,11 @@ pub(super) fn split(words: Vec<Word>) -> Result<Vec<Opt>, Diagnostics> {
         if name.is_empty() {
             return Err(one(Diagnostic::new(format!("`{}` is not an option", word.text)).at(word.origin)));
         }
-        let known = WITH_VALUE.contains(&name.as_str());
+        let known = is_among(WITH_VALUE, &name);
         let follows = known || {
             // Of what nobody knows, a word that looks like an option is none of its value.
             let looks = |next: &Word| next.text.len() < 2 || !next.text.starts_with('-');
-            !ALONE.contains(&name.as_str()) && words.peek().is_some_and(looks)
+            !is_among(ALONE, &name) && words.peek().is_some_and(looks)
         };
         let value = if follows { words.next() } else { None };
         if known && value.is_none() {

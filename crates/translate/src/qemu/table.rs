@@ -49,7 +49,7 @@ pub(super) struct Global {
 }
 
 /// Options of one value: the option and the key.
-pub(super) const PLAIN: &[(&str, &str)] = &[
+pub(super) static PLAIN: &[(&str, &str)] = &[
     ("uuid", "uuid"),
     ("kernel", "boot.kernel"),
     ("initrd", "boot.initrd"),
@@ -61,10 +61,10 @@ pub(super) const PLAIN: &[(&str, &str)] = &[
 pub(super) const SLOTS: &str = "16";
 
 /// Keys of the serial ports.
-pub(super) const PORTS: &[&str] = &["console", "lpc.com2.path", "lpc.com3.path", "lpc.com4.path"];
+pub(super) static PORTS: &[&str] = &["console", "lpc.com2.path", "lpc.com3.path", "lpc.com4.path"];
 
 /// Options with properties.
-pub(super) const GLOBALS: &[Global] = &[
+pub(super) static GLOBALS: &[Global] = &[
     Global { option: "name", first: "guest", constants: &[], rows: &[row("name", "guest", Text)] },
     Global {
         option: "smp",

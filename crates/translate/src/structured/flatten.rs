@@ -14,7 +14,7 @@ pub(crate) const MAX_VALUE: usize = 64 * 1024;
 const MAX_KEYS: usize = 65_536;
 
 /// Words at the top of a file that are about the file, not about the machine.
-pub(crate) const DIRECTIVES: &[&str] = &["include", "template", "apply"];
+pub(crate) static DIRECTIVES: &[&str] = &["include", "template", "apply"];
 
 /// The leaves of `table`, the top of a file or of a template.
 pub(crate) fn flatten(table: &Table, diagnostics: &mut Diagnostics) -> Layer {

@@ -23,15 +23,15 @@ use std::rc::Rc;
 
 use parador_config::{Diagnostic, Diagnostics, Severity, Tree};
 
+use crate::fates::{Fate, Fates, fates};
 use crate::format::{Exported, Format, Imported, Input, Load, Output};
-use crate::keys::Fate;
 use crate::text::{Text, one};
 use layer::Layer;
 use node::{Node, Table, Value, entry};
 use template::Templates;
 
 /// Every key has a place in a table.
-pub(crate) const FATES: &[(&str, Fate)] = &[("**", Fate::Mapped)];
+pub(crate) const FATES: Fates = fates![("**", Fate::Mapped)];
 
 /// How deep files may include files.
 const MAX_DEPTH: usize = 16;

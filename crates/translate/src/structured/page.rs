@@ -16,7 +16,7 @@ use crate::format::Loss;
 const SHORT: usize = 4;
 
 /// Words at the top that stand for other keys, or are about the file.
-const WORDS: &[&str] = &[
+static WORDS: &[&str] = &[
     "apply", "cmdline", "device", "disk", "include", "initrd", "kernel", "memory", "net", "share", "template",
 ];
 

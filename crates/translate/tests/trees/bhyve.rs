@@ -44,8 +44,8 @@ fn said(key: &Key, model: Option<&str>) -> bool {
         pattern.split('.').all(|want| parts.next().is_some_and(|part| want == "*" || want == part))
             && parts.next().is_some() == rest
     };
-    let fate = Format::BhyveArgs.fates().iter().find(|(pattern, _)| fits(pattern));
-    if fate.map(|(_, fate)| *fate) != Some(Fate::Mapped) || key.pattern.starts_with("engine.") {
+    let fate = Format::BhyveArgs.fates().rows().find(|(pattern, _)| fits(pattern));
+    if fate.map(|(_, fate)| fate) != Some(Fate::Mapped) || key.pattern.starts_with("engine.") {
         return false;
     }
     let field = key.pattern.strip_prefix("device.*.").unwrap_or_default();

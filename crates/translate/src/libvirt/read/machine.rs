@@ -11,7 +11,7 @@ const MAX_PINNED: u64 = 4096;
 const MAX_BOOT: usize = 8;
 
 /// SMBIOS: the table in `<sysinfo>`, its entry, and the key.
-pub(in crate::libvirt) const SMBIOS: &[(&str, &str, &str)] = &[
+pub(in crate::libvirt) static SMBIOS: &[(&str, &str, &str)] = &[
     ("bios", "vendor", "bios.vendor"),
     ("bios", "version", "bios.version"),
     ("bios", "date", "bios.release_date"),

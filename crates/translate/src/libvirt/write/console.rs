@@ -4,7 +4,7 @@ use super::super::xml::Element;
 use super::{Domain, alias};
 
 /// Keys of the serial ports.
-const SERIAL: &[&str] = &["console", "lpc.com2.path", "lpc.com3.path", "lpc.com4.path"];
+static SERIAL: &[&str] = &["console", "lpc.com2.path", "lpc.com3.path", "lpc.com4.path"];
 
 /// Adds the serial ports.
 pub(super) fn write_serial(domain: &mut Domain<'_>, devices: &mut Element) {

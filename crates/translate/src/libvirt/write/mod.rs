@@ -19,7 +19,7 @@ use crate::format::{Exported, Output};
 use crate::keys::Keys;
 
 /// The order in which libvirt itself writes what is in `<domain>`.
-const ORDER: &[&str] = &[
+static ORDER: &[&str] = &[
     "name",
     "uuid",
     "genid",

@@ -6,7 +6,7 @@ use super::{Flash, Import};
 use crate::words::Word;
 
 /// Properties of a node that say nothing new, with the values of which that is true.
-const IMPLIED: &[(&str, &[&str])] = &[
+static IMPLIED: &[(&str, &[&str])] = &[
     ("node-name", &[]),
     ("auto-read-only", &[]),
     ("cache.no-flush", &["off", "false"]),
@@ -21,7 +21,7 @@ const IMPLIED: &[(&str, &[&str])] = &[
 ];
 /// Modes of `cache`: whether the host's cache is left out, whether writes are durable, whether
 /// flushes are ignored.
-const CACHE: &[(&str, [bool; 3])] = &[
+static CACHE: &[(&str, [bool; 3])] = &[
     ("none", [true, false, false]),
     ("writeback", [false, false, false]),
     ("writethrough", [false, true, false]),

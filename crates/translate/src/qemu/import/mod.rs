@@ -23,7 +23,7 @@ use crate::format::{Imported, Input, Loss};
 use crate::words::{self, Word};
 
 /// How the names of programs begin that take such a command line.
-const PROGRAMS: &[&str] = &["qemu", "kvm"];
+static PROGRAMS: &[&str] = &["qemu", "kvm"];
 
 /// A tree of the command line `input`.
 pub(in crate::qemu) fn import(input: Input<'_>) -> Result<Imported, Diagnostics> {

@@ -8,7 +8,7 @@ use super::{Front, Import};
 use crate::words::Word;
 
 /// Properties of a chardev that are so anyway.
-const IMPLIED: &[(&str, &[&str])] =
+static IMPLIED: &[(&str, &[&str])] =
     &[("mux", &["on", "off"]), ("signal", &["on", "off"]), ("append", &["off"]), ("logappend", &["off"])];
 
 impl Import {

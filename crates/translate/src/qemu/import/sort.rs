@@ -11,7 +11,7 @@ use crate::words::Word;
 
 /// What a device can be connected to: the option, its property that may go without a name, and the
 /// property that names it.
-const PARTS: &[(&str, &str, &str)] = &[
+static PARTS: &[(&str, &str, &str)] = &[
     ("blockdev", "driver", "node-name"),
     ("chardev", "backend", "id"),
     ("drive", "file", "id"),
@@ -21,7 +21,7 @@ const PARTS: &[(&str, &str, &str)] = &[
     ("tpmdev", "type", "id"),
 ];
 /// What every export says, and what therefore needs no keeping.
-const IMPLIED: &[(&str, &str)] = &[
+static IMPLIED: &[(&str, &str)] = &[
     ("no-user-config", ""),
     ("enable-kvm", ""),
     ("accel", "kvm"),
