@@ -144,5 +144,15 @@ debian blkzone report /dev/second | zones >target
 [ "$(wc -l <source)" -ge 7 ] || fail "too few zones are in use"
 diff source image || fail "the image's zones are not the device's"
 diff source target || fail "the second device's zones are not the first one's"
-cmp "$device" "$second" || fail "the data is not the same"
+# What lies beyond that of a zone which can be written is anybody's guess.
+while read -r start capacity pointer state; do
+    case $state in
+        nw | fu) sectors=$capacity ;;
+        *) sectors=$pointer ;;
+    esac
+    for disk in "$device" "$second"; do
+        dd if="$disk" bs=4k skip=$((start / 8)) count=$((sectors / 8)) iflag=direct 2>/dev/null | md5sum
+    done >sums
+    same "sectors $start" "$(sort -u sums | wc -l)" 1
+done <source
 "$PARADOR" image check copy.img | grep -q ': clean$' || fail "the image is not clean"
