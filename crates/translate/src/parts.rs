@@ -216,6 +216,20 @@ pub(crate) fn elements(text: &str) -> Vec<String> {
     elements
 }
 
+/// Whether `text` is a list: what its first bracket opens ends with its last one.
+pub(crate) fn is_list(text: &str) -> bool {
+    let mut depth = 0_usize;
+    let end = text.find(|c| {
+        match c {
+            '[' => depth += 1,
+            ']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0
+    });
+    text.starts_with('[') && end.is_some_and(|end| end + 1 == text.len())
+}
+
 /// `bytes` in the largest unit that leaves no rest.
 pub(crate) fn size(bytes: u64) -> String {
     [(30, "G"), (20, "M"), (10, "K")]

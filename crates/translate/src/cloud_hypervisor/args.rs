@@ -8,7 +8,7 @@ use super::export::{Machine, machine};
 use super::import::tree;
 use super::{ENGINE, FATES, ROWS};
 use crate::format::{Exported, Imported, Input, Loss, Output};
-use crate::parts::{Group, Part, Value, elements};
+use crate::parts::{Group, Part, Value, is_list};
 use crate::reading::Reading;
 use crate::words::{Word, arguments};
 use crate::writing::Writing;
@@ -164,8 +164,7 @@ fn value(group: &Group) -> Result<String, String> {
 
 /// `value`, in quotes if it needs them; a list has none.
 fn quoted(value: &str) -> String {
-    let list = value.starts_with('[') && value.ends_with(']') && elements(value).len() == 1;
-    if !list && value.contains([',', '[', ']']) { format!("\"{value}\"") } else { value.to_owned() }
+    if !is_list(value) && value.contains([',', '[', ']']) { format!("\"{value}\"") } else { value.to_owned() }
 }
 
 #[cfg(test)]

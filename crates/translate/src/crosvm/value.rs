@@ -2,7 +2,7 @@
 
 use parador_config::Diagnostic;
 
-use crate::parts::{Part, Value, elements};
+use crate::parts::{Part, Value, is_list};
 use crate::words::Word;
 
 /// The parts of `value`; the first one is `first` if it has no name.
@@ -65,8 +65,7 @@ fn one(text: &str) -> Result<(String, &str), Diagnostic> {
 
 /// `value`, in quotes if it needs them; a list has none.
 pub(super) fn quoted(value: &str) -> String {
-    let list = value.starts_with('[') && value.ends_with(']') && elements(value).len() == 1;
-    if list || !(value.is_empty() || value.contains([',', '[', ']', '"', '\'', '=', '\\', ' '])) {
+    if is_list(value) || !(value.is_empty() || value.contains([',', '[', ']', '"', '\'', '=', '\\', ' '])) {
         return value.to_owned();
     }
     format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
@@ -101,6 +100,12 @@ mod tests {
         );
         assert_eq!(read("", "tap-name=t,vhost-net"), pairs(&[("tap-name", "t"), ("vhost-net", "true")]));
         assert_eq!(read("path", r#"id="a\"b\\c""#), pairs(&[("id", r#"a"b\c"#)]));
+        for value in ["[a[b]", "[[1]", "[1][2]", "[]]", "[1,2]", "[[1],[2]]"] {
+            assert_eq!(
+                read("", &format!("id={},ro", quoted(value))),
+                pairs(&[("id", value), ("ro", "true")])
+            );
+        }
         assert!(read("path", "\"a").is_err_and(|wrong| wrong.contains("is not closed")));
         assert!(read("path", "\"a\"b").is_err_and(|wrong| wrong.contains("is missing")));
     }
