@@ -40,13 +40,13 @@ pub(super) fn open_error(options: &RawOptions, source: io::Error) -> Error {
 }
 
 /// How often, and after how long, an image in use is asked for again.
-const RETRIES: u32 = 50;
+const RETRIES: u32 = 150;
 const RETRY: Duration = Duration::from_millis(10);
 
 /// What `attempt` gives, once that is no longer `busy`.
 ///
 /// The kernel takes an io_uring apart after its process is gone, and only then lets go of the file in
-/// it: up to a tenth of a second later, more on a busy host. Who restarts a machine does not wait.
+/// it: up to a tenth of a second later, on a busy host more than half a second. Who restarts a machine does not wait.
 pub(super) fn patiently<T>(attempt: impl Fn() -> T, busy: impl Fn(&T) -> bool) -> T {
     let mut result = attempt();
     for _ in 0..RETRIES {

@@ -159,8 +159,7 @@ mod tests {
         let zones = [0, 64, 128].map(|start| Zone { start, ..zone(Condition::Closed) }).to_vec();
         let before = Reports { reference: zones.clone(), subject: zones };
         let write = Operation::Write { sector: 8, sectors: 8 };
-        let reason =
-            |limits, reference, subject| super::reason(&write, &before, limits, &reference, &subject);
+        let reason = |limits, reference, subject| reason(&write, &before, limits, &reference, &subject);
         assert!(reason(LIMITS, Err(libc::ETOOMANYREFS), Ok(Vec::new())).is_some());
         assert!(reason(NONE, Err(libc::ETOOMANYREFS), Ok(Vec::new())).is_none());
         assert!(reason(LIMITS, Ok(Vec::new()), Err(libc::ETOOMANYREFS)).is_none());
