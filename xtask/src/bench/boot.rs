@@ -2,18 +2,15 @@
 
 use anyhow::{Context, Result, bail};
 
-use crate::lab::{self, Options};
+use super::scenario;
 
 /// What the first issue of the project set out to reach, in seconds.
 const GOAL_S: f64 = 1.17;
 
 /// Runs the scenario and prints a line for each VMM.
 pub(super) fn boot() -> Result<()> {
-    let report = lab::run("bench/boot", Options { quiet: true, ..Options::default() })?;
-    if report.status != 0 {
-        bail!("the scenario `bench/boot` ended with {}\n{}", report.status, report.output);
-    }
-    let times = times(&report.output)?;
+    let output = scenario("bench/boot")?;
+    let times = times(&output)?;
     let seconds = |name: &str| times.iter().rev().find(|(found, _)| found == name).map(|(_, time)| *time);
     let ours = seconds("parador").context("the scenario did not measure parador")?;
     println!("boot, virtual time, 1 processor, 256 MiB, to userspace and out");

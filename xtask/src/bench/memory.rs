@@ -2,19 +2,16 @@
 
 use anyhow::{Context, Result, bail};
 
-use crate::lab::{self, Options};
+use super::scenario;
 
 /// What we set out to reach with and without devices: resident and, of it, anonymous, in KiB.
 const GOALS: &[(&str, u32, u32)] = &[("parador-bare", 3072, 256), ("parador-blk-net-console", 4096, 512)];
 
 /// Runs the scenario and prints a line for each VMM.
 pub(super) fn memory() -> Result<()> {
-    let report = lab::run("bench/memory", Options { quiet: true, ..Options::default() })?;
-    if report.status != 0 {
-        bail!("the scenario `bench/memory` ended with {}\n{}", report.status, report.output);
-    }
+    let output = scenario("bench/memory")?;
     println!("memory outside the guest's, 1 processor, 256 MiB, idle guest");
-    for line in report.output.lines().filter_map(|line| line.split_once("bench: memory ")) {
+    for line in output.lines().filter_map(|line| line.split_once("bench: memory ")) {
         let words = line.1.split_whitespace().collect::<Vec<_>>();
         let [name, resident, anonymous] = words[..] else { bail!("cannot read `{}`", line.1) };
         let number = |word: &str| word.parse::<u32>().with_context(|| format!("`{word}` is not in KiB"));

@@ -41,6 +41,15 @@ pub fn bench(name: Option<&str>) -> Result<()> {
     BENCHES.iter().filter(chosen).try_for_each(|bench| bench.1())
 }
 
+/// Runs a scenario that measures, and returns what it printed.
+fn scenario(name: &str) -> Result<String> {
+    let report = lab::run(name, lab::Options { quiet: true, ..lab::Options::default() })?;
+    if report.status != 0 {
+        bail!("the scenario `{name}` ended with {}\n{}", report.status, report.output);
+    }
+    Ok(report.output)
+}
+
 /// Builds an example of a crate as it is measured, and says where it is.
 fn example_file(package: &str, name: &str) -> Result<PathBuf> {
     let mut cargo = command::cargo();

@@ -2,16 +2,13 @@
 
 use anyhow::{Context, Result, bail};
 
-use crate::lab::{self, Options};
+use super::scenario;
 
 /// Runs the scenario and prints a line for each job of fio in it.
 pub(super) fn passthrough() -> Result<()> {
-    let report = lab::run("bench/passthrough", Options { quiet: true, ..Options::default() })?;
-    if report.status != 0 {
-        bail!("the scenario `bench/passthrough` ended with {}\n{}", report.status, report.output);
-    }
+    let output = scenario("bench/passthrough")?;
     println!("null_blk of the host in a guest, fio at depth 32, 4 KiB, virtual time; IOPS | of QEMU");
-    for (job, ours, theirs) in jobs(&report.output)? {
+    for (job, ours, theirs) in jobs(&output)? {
         println!("  {job:8} {ours:.0} | {theirs:.0}: {:.2} times", ours / theirs);
     }
     Ok(())

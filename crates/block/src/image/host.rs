@@ -67,7 +67,7 @@ pub(super) fn lock(file: &File, options: &RawOptions) -> Result<(), Error> {
         if options.read_only {
             Ok(sys::lock(file, false, 201, 3)? && !Image::is_locked(file, true)?)
         } else {
-            sys::lock(file, true, 100, 200)
+            Image::try_lock(file)
         }
     };
     match patiently(attempt, |locked| matches!(locked, Ok(false))) {

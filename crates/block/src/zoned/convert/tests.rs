@@ -5,6 +5,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 
 use super::{Conversion, ConvertError, Drive, Source, Unfit};
 use crate::zoned::Condition::{self, Closed, Empty, Full, NotWritePointer, Offline, ReadOnly};
+use crate::zoned::Write;
 use crate::zoned::device::Limits;
 use crate::zoned::device::testing::{self, BLOCK, LIMITS, SECTOR, Shared, ZONE};
 use crate::zoned::image::{Check, Metadata, States};
@@ -73,6 +74,17 @@ fn to_image(source: &Source) -> File {
     file
 }
 
+/// An image that is open, and a write of two blocks to its zone 3, whose data is there.
+fn written_image() -> (File, Metadata, Write) {
+    let image = tempfile::tempfile().unwrap();
+    let geometry = *drive(&testing::new()).geometry();
+    image.set_len(Metadata::create(&image, geometry, [1; 16]).unwrap()).unwrap();
+    let metadata = Metadata::open(&image).unwrap();
+    let write = metadata.zones().append(3 * ZONE, 2 * BLOCK).unwrap();
+    image.write_all_at(&[5; 2 * BLOCK as usize], metadata.data_offset() + write.offset).unwrap();
+    (image, metadata, write)
+}
+
 /// The zones of an image, which is sound, and its data.
 fn contents(file: &File) -> (Vec<(Condition, u64)>, Vec<u8>) {
     assert_eq!(Check::of(file).unwrap().findings(), []);
@@ -120,12 +132,7 @@ fn a_device_becomes_an_image_and_that_a_device_again() {
 
 #[test]
 fn what_is_finished_early_is_finished_on_a_device() {
-    let image = tempfile::tempfile().unwrap();
-    let geometry = *drive(&testing::new()).geometry();
-    image.set_len(Metadata::create(&image, geometry, [1; 16]).unwrap()).unwrap();
-    let metadata = Metadata::open(&image).unwrap();
-    let write = metadata.zones().append(3 * ZONE, 2 * BLOCK).unwrap();
-    image.write_all_at(&[5; 2 * BLOCK as usize], metadata.data_offset() + write.offset).unwrap();
+    let (image, metadata, write) = written_image();
     metadata.zones().complete(write);
     for zone in [3, 4] {
         metadata.finish(&metadata.zones().hold(zone * ZONE).unwrap()).unwrap();
@@ -144,12 +151,8 @@ fn what_is_finished_early_is_finished_on_a_device() {
 
 #[test]
 fn an_image_whose_process_was_killed_is_copied_as_it_was_left() {
-    let image = tempfile::tempfile().unwrap();
-    let geometry = *drive(&testing::new()).geometry();
-    image.set_len(Metadata::create(&image, geometry, [1; 16]).unwrap()).unwrap();
-    let metadata = Metadata::open(&image).unwrap();
-    let write = metadata.zones().append(3 * ZONE, 2 * BLOCK).unwrap();
-    image.write_all_at(&[5; 2 * BLOCK as usize], metadata.data_offset() + write.offset).unwrap();
+    // Its write is still in flight.
+    let (image, metadata, _write) = written_image();
     metadata.zones().open(4 * ZONE).unwrap();
     // Nobody flushes, nobody closes.
     std::mem::forget(metadata);
