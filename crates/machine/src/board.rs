@@ -101,15 +101,15 @@ impl Board {
 }
 
 fn add_serial(vm: &Vm, buses: &Buses, line: SerialLine) -> Result<SerialThread, Error> {
-    let host = Error::host("connect the serial port");
+    let host = || Error::host("connect the serial port");
     let SerialLine { output, input } = line;
-    let (device, port) = legacy::Serial::new(vm.interrupt_line(COM1_GSI)?, output).map_err(host)?;
+    let (device, port) = legacy::Serial::new(vm.interrupt_line(COM1_GSI)?, output).map_err(host())?;
     let device = Arc::new(Mutex::new(device));
     buses
         .ports
         .insert(u64::from(COM1_PORT), u64::from(COM1_PORTS), Arc::clone(&device) as _)
         .expect("the first device of all");
-    SerialThread::start(port, input).map_err(Error::host("start the serial port's thread"))
+    SerialThread::new(port, input).map_err(host())
 }
 
 fn shared(device: impl BusDevice + 'static) -> crate::bus::SharedDevice {

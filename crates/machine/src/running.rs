@@ -78,7 +78,12 @@ impl RunningMachine {
         let mut life = lock(&inner.life); // so that a reset the guest asks for at once finds them
         life.processors = Some(inner.start_processors(vcpus, &entry, false)?);
         drop(life);
-        Ok(Self(inner))
+        let running = Self(inner);
+        // Only now: to start a thread takes as long as half of what KVM does for a machine.
+        if let Some(serial) = &running.0.core.board.serial {
+            serial.start().map_err(Error::host("start the serial port's thread"))?;
+        }
+        Ok(running)
     }
 
     /// Stops the processors, then the devices' queues. Harmless when paused already.

@@ -2,7 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::mem;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -17,25 +19,42 @@ const CHUNK: usize = 64;
 /// How long the last output of a guest that has ended waits for a slow reader.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// The thread, while it runs. It ends when this is dropped.
+/// The thread, once it was started. It ends when this is dropped.
 pub(crate) struct SerialThread {
     port: SerialPort,
     stop: EventFd,
-    thread: Option<JoinHandle<()>>,
+    state: Mutex<State>,
+}
+
+enum State {
+    Made(Pump),
+    Started(JoinHandle<()>),
+    Over,
 }
 
 impl SerialThread {
-    /// Starts the thread of `port`, whose input comes from `input`.
-    pub(crate) fn start(port: SerialPort, input: Option<File>) -> io::Result<Self> {
+    /// All that the thread of `port` needs, whose input comes from `input`.
+    pub(crate) fn new(port: SerialPort, input: Option<File>) -> io::Result<Self> {
         let stop = EventFd::new(libc::EFD_CLOEXEC | libc::EFD_NONBLOCK)?;
-        let mut pump = Pump::new(port.clone(), input, &stop)?;
-        let thread =
-            thread::Builder::new().name("serial".to_owned()).stack_size(STACK_BYTES).spawn(move || {
-                if let Err(error) = pump.run() {
-                    tracing::error!(%error, "the serial port goes on without its input");
-                }
-            })?;
-        Ok(Self { port, stop, thread: Some(thread) })
+        let pump = Pump::new(port.clone(), input, &stop)?;
+        Ok(Self { port, stop, state: Mutex::new(State::Made(pump)) })
+    }
+
+    /// Starts the thread. A guest that runs already misses nothing: it sees its input a little later.
+    pub(crate) fn start(&self) -> io::Result<()> {
+        let mut state = self.state();
+        let State::Made(mut pump) = mem::replace(&mut *state, State::Over) else { return Ok(()) };
+        let builder = thread::Builder::new().name("serial".to_owned()).stack_size(STACK_BYTES);
+        *state = State::Started(builder.spawn(move || {
+            if let Err(error) = pump.run() {
+                tracing::error!(%error, "the serial port goes on without its input");
+            }
+        })?);
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes what the guest left behind, unless its reader is too slow.
@@ -47,7 +66,8 @@ impl SerialThread {
 impl Drop for SerialThread {
     fn drop(&mut self) {
         let _ = self.stop.write(1);
-        if let Some(thread) = self.thread.take()
+        let state = mem::replace(&mut *self.state(), State::Over);
+        if let State::Started(thread) = state
             && thread.join().is_err()
         {
             tracing::error!("the serial port's thread panicked");
