@@ -29,9 +29,37 @@ disk() {
 verify() {
     local device=$1
     shift
-    debian /usr/bin/fio --name=verify --filename="$device" --direct=1 --ioengine=libaio --iodepth=16 --rw=randrw \
-        --bsrange=4k-64k --fsync=32 --verify=crc32c --verify_fatal=1 --verify_state_save=0 --group_reporting \
-        --minimal "$@" >/tmp/fio.$$ 2>&1 || { cat /tmp/fio.$$; fail "fio on $device"; }
+    fio_verify "$device" --rw=randrw --bsrange=4k-64k --fsync=32 --group_reporting "$@"
+}
+
+# verify_zones DEVICE [OPTION...]: the same of what has zones; the order and the size of requests are OPTIONs.
+verify_zones() {
+    local device=$1
+    shift
+    fio_verify "$device" --zonemode=zbd "$@"
+}
+
+fio_verify() {
+    local device=$1
+    shift
+    debian fio --name=verify --filename="$device" --direct=1 --ioengine=libaio --iodepth=16 --verify=crc32c \
+        --verify_fatal=1 --verify_state_save=0 --minimal "$@" >/tmp/fio.$$ 2>&1 ||
+        { cat /tmp/fio.$$; fail "fio on $device"; }
+}
+
+# blkzone WORD...: as util-linux has it.
+blkzone() {
+    debian blkzone "$@"
+}
+
+# count CONDITION DEVICE: how many zones are in it, as in em, oi, oe, cl, fu, nw.
+count() {
+    blkzone report "$2" | grep -c "($1)" || true
+}
+
+# sum FOLDER: of the names and the contents of all files in it.
+sum() {
+    (cd "$1" && find . -type f | sort | xargs md5sum | md5sum)
 }
 
 # debian COMMAND...: runs a program of the Debian root file system, which is the disk `debian`.

@@ -125,6 +125,22 @@ debian() {
     chroot debian "$@"
 }
 
+# null_blk NAME SETTING=VALUE...: a device of the kernel's own with zones and blocks of 4096 bytes, kept in memory;
+# its path is in $null_blk, its folder NAME in /sys/kernel/config/nullb, and rmdir is its end.
+null_blk() {
+    local folder=/sys/kernel/config/nullb/$1 setting
+    null_blk=/dev/$1
+    shift
+    [ -d /sys/module/null_blk ] || modprobe null_blk nr_devices=0
+    [ -d /sys/kernel/config/nullb ] || mount -t configfs configfs /sys/kernel/config
+    mkdir "$folder"
+    for setting in zoned=1 blocksize=4096 memory_backed=1 "$@" power=1; do
+        echo "${setting#*=}" >"$folder/${setting%%=*}"
+    done
+    # Named as the folder since Linux 6.2, before that by its number.
+    [ -b "$null_blk" ] || null_blk=/dev/nullb$(cat "$folder/index")
+}
+
 # clean IMAGE: the ext4 file system was unmounted, and has nothing to replay (the bits EXTENTS and RECOVER
 # of s_feature_incompat).
 clean() {

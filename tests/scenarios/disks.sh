@@ -16,10 +16,7 @@ for name in ring threads; do
     device=$(disk $name)
     same "$name: queues" "$(ls "/sys/block/${device#/dev/}/mq" | wc -l)" 2
     same "$name: size" "$(blockdev --getsize64 "$device")" 268435456
-    debian /usr/bin/fio --name=$name --filename="$device" --direct=1 --ioengine=libaio --iodepth=16 \
-        --numjobs=2 --size=32M --offset_increment=32M --rw=randrw --bsrange=4k-128k --fsync=32 \
-        --verify=crc32c --verify_fatal=1 --verify_state_save=0 --randseed=7 --group_reporting --minimal >/tmp/$name.fio ||
-        { cat /tmp/$name.fio; fail "$name: fio"; }
+    verify "$device" --numjobs=2 --size=32M --offset_increment=32M --bsrange=4k-128k --randseed=7
     echo "$name: verified"
     # What is discarded is given back to the host and reads as zeroes.
     dd if=/dev/urandom of="$device" bs=1M count=16 seek=192 oflag=direct 2>/dev/null

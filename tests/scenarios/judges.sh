@@ -74,7 +74,6 @@ echo "+$((2048 * 3))-$((2048 * 4 - 1))" >"$nullb/badblocks"
 ! /judge compare /dev/like1 "$(disk like1)" 3000 1 >/tmp/told 2>&1 || fail "saw no bad block"
 grep -q 'reference: EIO' /tmp/told || fail "$(cat /tmp/told)"
 rmdir "$nullb"
-blkzone() { debian blkzone "$@"; }
 blkzone reset "$(disk like1)"
 like 2 $(sed -n 2p /shapes)
 dd if=/script of=/dev/like2 bs=4k count=1 seek=5 oflag=direct conv=sync 2>/dev/null
@@ -128,7 +127,6 @@ umount /debian/mnt
 echo 3 >/proc/sys/vm/drop_caches
 debian e2fsck -f -n /dev/dm-0 >/tmp/fsck 2>&1 || { cat /tmp/fsck; fail "e2fsck"; }
 mount -t ext4 /dev/dm-0 /debian/mnt
-sum() { (cd "$1" && find . -type f | sort | xargs md5sum | md5sum); }
 same "tree" "$(sum /debian/mnt/tree)" "$(sum "$from")"
 umount /debian/mnt
 # What was written in any order lies in zones now.

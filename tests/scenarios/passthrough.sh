@@ -7,31 +7,19 @@
 . "$LAB/lib.sh"
 
 # 128 zones of 4 MiB, of which 3 can be written; the first four are conventional.
-modprobe null_blk nr_devices=0
-[ -d /sys/kernel/config/nullb ] || mount -t configfs configfs /sys/kernel/config
-nullb=/sys/kernel/config/nullb/zoned
-# configure NAME: makes such a device; $NAME is what it is called.
 configure() {
-    folder=/sys/kernel/config/nullb/$1
-    mkdir "$folder"
-    for setting in size=512 zoned=1 zone_size=4 zone_capacity=3 zone_nr_conv=4 zone_max_open=6 zone_max_active=14 \
-        blocksize=4096 memory_backed=1 power=1; do
-        echo "${setting#*=}" >"$folder/${setting%%=*}"
-    done
-    # Named as the folder since Linux 6.2, before that by its number.
-    name=/dev/$1
-    [ -b "$name" ] || name=/dev/nullb$(cat "$folder/index")
-    eval "$1=$name"
+    null_blk "$1" size=512 zone_size=4 zone_capacity=3 zone_nr_conv=4 zone_max_open=6 zone_max_active=14
 }
 configure zoned
-device=$zoned
+device=$null_blk
+nullb=/sys/kernel/config/nullb
 # In zone 110 the third block is bad.
 bad=$((110 * 8192 + 16))
-echo "+$bad-$((bad + 7))" >"$nullb/badblocks"
+echo "+$bad-$((bad + 7))" >"$nullb/zoned/badblocks"
 same "model" "$(cat "/sys/block/${device#/dev/}/queue/zoned")" host-managed
 debian true
 mount -t sysfs sys debian/sys
-trap 'umount debian/sys; rmdir "$nullb"' EXIT
+trap 'umount debian/sys; rmdir "$nullb/zoned"' EXIT
 mknod debian/dev/zoned b $(cat "/sys/block/${device#/dev/}/dev" | tr : ' ')
 # What somebody left open is closed for the guest.
 debian blkzone open --offset $((100 * 8192)) --count 2 /dev/zoned
@@ -47,22 +35,19 @@ same "zones" "$(cat "$queue/nr_zones")" 128
 same "open zones" "$(cat "$queue/max_open_zones")" 6
 same "active zones" "$(cat "$queue/max_active_zones")" 14
 
-blkzone() { debian blkzone "$@"; }
-# count CONDITION: how many zones are in it, as in em, oi, oe, cl, fu.
-count() { blkzone report "$disk" | grep -c "($1)" || true; }
-same "conventional" "$(count nw)" 4
-same "empty" "$(count em)" 124
+same "conventional" "$(count nw "$disk")" 4
+same "empty" "$(count em "$disk")" 124
 blkzone open --offset $((8 * 8192)) --count 6 "$disk"
-same "open" "$(count oe)" 6
+same "open" "$(count oe "$disk")" 6
 ! blkzone open --offset $((20 * 8192)) --count 1 "$disk" 2>/dev/null || fail "opened one more than can be"
 ! dd if=/dev/zero of="$disk" bs=1M count=1 seek=80 oflag=direct 2>/dev/null || fail "wrote to one more than can be open"
 blkzone close --offset $((8 * 8192)) --count 6 "$disk"
 blkzone finish --offset $((8 * 8192)) --count 1 "$disk"
-same "full" "$(count fu)" 1
+same "full" "$(count fu "$disk")" 1
 ! dd if=/dev/zero of="$disk" bs=4k count=1 seek=$((20 * 1024 + 2)) oflag=direct 2>/dev/null ||
     fail "wrote behind the write pointer"
 blkzone reset --offset $((4 * 8192)) "$disk"
-same "empty again" "$(count em)" 124
+same "empty again" "$(count em "$disk")" 124
 
 # A write that the device fails takes nothing else with it. The driver asks where it is before the next one.
 zone=110
@@ -75,14 +60,8 @@ dd if=/dev/zero of="$disk" bs=4k count=2 seek=$((zone * 1024)) oflag=direct 2>/d
 same "write pointer" "$(pointer)" 0x000010
 blkzone reset --offset $((zone * 8192)) --count 1 "$disk"
 
-# zbd OPTION...: fio that knows zones.
-zbd() {
-    debian fio --name=zbd --filename="$disk" --direct=1 --zonemode=zbd --ioengine=libaio --iodepth=16 \
-        --offset=16M --verify=crc32c --verify_fatal=1 --verify_state_save=0 --minimal "$@" >/tmp/fio 2>&1 ||
-        { cat /tmp/fio; fail "fio"; }
-}
-zbd --rw=write --bs=128k --size=16M
-zbd --rw=randwrite --bs=16k --size=64M --io_size=8M --max_open_zones=6
+verify_zones "$disk" --offset=16M --rw=write --bs=128k --size=16M
+verify_zones "$disk" --offset=16M --rw=randwrite --bs=16k --size=64M --io_size=8M --max_open_zones=6
 echo "fio: verified"
 
 blkzone reset --offset $((4 * 8192)) "$disk"
@@ -94,7 +73,6 @@ cp -a "$from" /debian/mnt/tree
 umount /debian/mnt
 echo 3 >/proc/sys/vm/drop_caches
 mount -t btrfs "$disk" /debian/mnt
-sum() { (cd "$1" && find . -type f | sort | xargs md5sum | md5sum); }
 same "tree" "$(sum /debian/mnt/tree)" "$(sum "$from")"
 umount /debian/mnt
 
@@ -125,9 +103,10 @@ for at in 3 $(sed -n 's/\r*$//; s/^.*zone: \([0-9]*\)$/\1/p' passthrough.log); d
 done
 
 # Copied to an image, and from there to a second device: both say the same of their zones, and have the data.
-echo "-$bad-$((bad + 7))" >"$nullb/badblocks"
+echo "-$bad-$((bad + 7))" >"$nullb/zoned/badblocks"
 configure second
-trap 'umount debian/sys; rmdir "$nullb" "${nullb%/*}/second"' EXIT
+second=$null_blk
+trap 'umount debian/sys; rmdir "$nullb/zoned" "$nullb/second"' EXIT
 mknod debian/dev/second b $(cat "/sys/block/${second#/dev/}/dev" | tr : ' ')
 "$PARADOR" image convert "$device" copy.img
 ! "$PARADOR" image convert copy.img "$second" 2>refused || fail "a device that may have something on it was overwritten"

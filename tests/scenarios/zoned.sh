@@ -47,27 +47,18 @@ same "open zones" "$(cat "$queue/max_open_zones")" 14
 same "active zones" "$(cat "$queue/max_active_zones")" 14
 same "block" "$(cat "$queue/logical_block_size")" 4096
 
-blkzone() { debian /usr/sbin/blkzone "$@"; }
-# count CONDITION: how many zones are in it, as in em, oi, oe, cl, fu.
-count() { blkzone report "$disk" | grep -c "($1)" || true; }
-same "empty" "$(count em)" 128
+same "empty" "$(count em "$disk")" 128
 blkzone open --offset 8192 --count 2 "$disk"
-same "open" "$(count oe)" 2
+same "open" "$(count oe "$disk")" 2
 blkzone close --offset 8192 --count 2 "$disk"
 blkzone finish --offset 8192 --count 1 "$disk"
-same "full" "$(count fu)" 1
+same "full" "$(count fu "$disk")" 1
 ! dd if=/dev/zero of="$disk" bs=4k count=1 seek=2050 oflag=direct 2>/dev/null || fail "wrote behind the write pointer"
 blkzone reset "$disk"
-same "empty again" "$(count em)" 128
+same "empty again" "$(count em "$disk")" 128
 
-# zbd OPTION...: fio that knows zones.
-zbd() {
-    debian /usr/bin/fio --name=zbd --filename="$disk" --direct=1 --zonemode=zbd --ioengine=libaio --iodepth=16 \
-        --verify=crc32c --verify_fatal=1 --verify_state_save=0 --minimal "$@" >/tmp/fio 2>&1 ||
-        { cat /tmp/fio; fail "fio"; }
-}
-zbd --rw=write --bs=128k --size=32M
-zbd --rw=randwrite --bs=16k --size=64M --io_size=16M --max_open_zones=8
+verify_zones "$disk" --rw=write --bs=128k --size=32M
+verify_zones "$disk" --rw=randwrite --bs=16k --size=64M --io_size=16M --max_open_zones=8
 echo "fio: verified"
 
 disk=$(disk served)
@@ -128,7 +119,6 @@ debian modprobe btrfs
 debian mkfs.btrfs -q -O zoned -d single -m single "$disk"
 mount -t btrfs "$disk" /debian/mnt
 from=/debian/usr/lib/modules/$(uname -r)/kernel/fs
-sum() { (cd "$1" && find . -type f | sort | xargs md5sum | md5sum); }
 under btrfs
 round=0
 until [ -e /tmp/btrfs ]; do

@@ -9,15 +9,8 @@
 . "$LAB/lib.sh"
 
 # 128 zones of 1 MiB.
-modprobe null_blk nr_devices=0
-[ -d /sys/kernel/config/nullb ] || mount -t configfs configfs /sys/kernel/config
-nullb=/sys/kernel/config/nullb/zoned
-mkdir "$nullb"
-for setting in size=128 zoned=1 zone_size=1 blocksize=4096 memory_backed=1 power=1; do
-    echo "${setting#*=}" >"$nullb/${setting%%=*}"
-done
-device=/dev/zoned
-[ -b "$device" ] || device=/dev/nullb$(cat "$nullb/index")
+null_blk zoned size=128 zone_size=1
+device=$null_blk
 same "model" "$(cat "/sys/block/${device#/dev/}/queue/zoned")" host-managed
 debian true
 
@@ -69,4 +62,4 @@ for name in parador qemu; do
     says "$name" '^guest: exit 0'
     sed -n "s/\r*$//; s/^.*job: /bench: passthrough $name /p" "$name.log"
 done
-rmdir "$nullb"
+rmdir /sys/kernel/config/nullb/zoned
