@@ -76,7 +76,8 @@ fn fuzz_all(targets: &[String]) -> Vec<(&String, Result<()>)> {
 /// what it stands on.
 fn interleavings() -> Command {
     let mut loom = command::cargo();
-    loom.args(["test", "--package", "parador-block", "--test", "zones_loom", "--target-dir", "target/loom"]);
+    loom.args(["test", "--package", "parador-block", "--lib", "--test", "zones_loom"]);
+    loom.args(["--target-dir", "target/loom"]);
     loom.env("RUSTFLAGS", "--cfg loom");
     loom
 }

@@ -28,7 +28,7 @@
 
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test stops at the first surprise"))]
 
-// Loom looks at the state machine of zones, which is all it understands of this crate.
+// Loom looks at zones and letters, which is all it understands of this crate.
 #[cfg(not(loom))]
 mod buffer;
 #[cfg(not(loom))]

@@ -7,7 +7,9 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::os::fd::AsRawFd;
 use std::ptr;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::AtomicU64;
+
+use super::futex::Futex;
 
 /// What can be in such memory.
 ///
@@ -15,8 +17,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 /// Any bits are one, and everybody reaches them as atomics of this size.
 pub(super) unsafe trait Word {}
 
-// SAFETY: any bits are a number, and no word is ever reached as another size.
-unsafe impl Word for AtomicU32 {}
+// SAFETY: any bits are a number, it is an `AtomicU32` (transparently), and no word is ever reached as another size.
+unsafe impl Word for Futex {}
 // SAFETY: as above.
 unsafe impl Word for AtomicU64 {}
 

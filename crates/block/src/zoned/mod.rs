@@ -27,9 +27,13 @@ pub mod convert;
 mod device;
 #[cfg(not(loom))]
 pub(crate) mod disk;
+#[cfg(any(not(loom), test))]
+mod futex;
 mod geometry;
 #[cfg(not(loom))]
 pub mod image;
+#[cfg(any(not(loom), test))]
+mod letterbox;
 #[cfg(not(loom))]
 mod mapped;
 mod word;
@@ -68,14 +72,18 @@ pub enum Refusal {
     Busy,
 }
 
-/// What the state machine is made of; loom's own when it checks every interleaving.
+/// What is shared by threads and processes is made of these; loom's own when it checks every interleaving.
 mod sync {
+    #[cfg(all(loom, test))]
+    pub(super) use loom::sync::Condvar;
+    #[cfg(all(loom, test))]
+    pub(super) use loom::sync::atomic::{AtomicBool, AtomicU32};
     #[cfg(loom)]
     pub(super) use loom::sync::atomic::{AtomicU64, Ordering};
     #[cfg(loom)]
     pub(super) use loom::sync::{Mutex, MutexGuard};
     #[cfg(not(loom))]
-    pub(super) use std::sync::atomic::{AtomicU64, Ordering};
+    pub(super) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
     #[cfg(not(loom))]
     pub(super) use std::sync::{Mutex, MutexGuard};
 }

@@ -159,7 +159,7 @@ const fn tables() -> [[u16; 256]; 5] {
     tables
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

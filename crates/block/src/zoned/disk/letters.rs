@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use super::{Core, is_refused};
-use crate::zoned::image::{Failure, Letterbox};
+use crate::zoned::letterbox::{Failure, Letterbox};
 
 /// It reads letters until this is dropped.
 pub(super) struct Letters {
@@ -18,8 +18,9 @@ impl Letters {
     pub(super) fn read(core: &Arc<Core>, letterbox: Letterbox) -> io::Result<Self> {
         let (core, letterbox) = (Arc::clone(core), Arc::new(letterbox));
         let same = Arc::clone(&letterbox);
-        let thread = std::thread::Builder::new().name("letters".into()).spawn(move || core.attend(&same))?;
         letterbox.open();
+        let thread = std::thread::Builder::new().name("letters".into()).spawn(move || core.attend(&same));
+        let thread = thread.inspect_err(|_| letterbox.close())?;
         Ok(Self { letterbox, thread: Some(thread) })
     }
 }

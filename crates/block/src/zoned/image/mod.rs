@@ -7,10 +7,10 @@
 //!
 //! docs/zoned-image.md has the format byte by byte.
 
+mod ask;
 mod check;
 mod format;
 mod journal;
-mod letterbox;
 mod live;
 mod look;
 mod recover;
@@ -22,15 +22,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
+pub use self::ask::ask;
 pub use self::check::{Check, Finding, Severity};
 use self::format::{BLOCK, SUPERBLOCKS};
 pub(super) use self::format::{Layout, Record, Superblock};
 use self::journal::Journal;
-pub use self::letterbox::{Asked, ask};
-pub(super) use self::letterbox::{Failure, Letterbox};
 pub(super) use self::look::States;
 pub use self::look::{Look, geometry};
 pub use self::store::Store;
+pub use super::letterbox::Asked;
+use super::letterbox::Letterbox;
 use super::mapped::Mapped;
 use super::word::Word;
 use super::words::Words;
@@ -192,7 +193,7 @@ impl Metadata {
 
     /// Where in `file`, which is the image's, others ask for zones to fail.
     pub(super) fn letterbox(&self, file: &File) -> io::Result<Letterbox> {
-        Letterbox::new(file, self.superblock.layout.live)
+        ask::letterbox(file, self.superblock.layout.live)
     }
 
     /// The image's own name.

@@ -1,12 +1,10 @@
-//! Where a process asks the one that has an image open to make a zone fail: two words in the block before
-//! the live ones. Only who has the image open changes zones and their records; whoever else wants that leaves
-//! a letter, and rings.
+//! Asking the process that has an image open to make a zone fail: `letterbox.rs`, in the block before the live words.
 
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use super::super::letterbox::{Asked, Letter, Letterbox};
 use super::super::mapped::Mapped;
 use super::{ImageError, recover};
 use crate::{Image, sys};
@@ -14,55 +12,13 @@ use crate::{Image, sys};
 /// Where in the block the words are.
 const AT: usize = 64;
 
-// What is in the second word: two bits that say what, and 30 of more.
-const KIND: u32 = 3 << 30;
-/// Nobody reads letters.
-const NOBODY: u32 = 0;
-/// Somebody does.
-const LISTENS: u32 = 1 << 30;
-/// A zone, and what becomes of it.
-const ASKED: u32 = 2 << 30;
-/// What came of it: 0, [`REFUSED`], or the number of the host's error.
-const ANSWERED: u32 = 3 << 30;
-const OFFLINE: u32 = 1 << 29;
-const REFUSED: u32 = 1 << 29;
-
 /// Whoever asks has a lock on this byte of the file, so that there is one of them.
 const ASKER: i64 = 99;
 /// How often and how long somebody is waited for who starts, or asks something else.
 const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(10);
-/// How often and how long an answer is waited for.
+/// How often an answer is waited for.
 const WAITS: u32 = 300;
-const WAIT: Duration = Duration::from_millis(100);
-
-/// Both ends of it.
-pub(crate) struct Letterbox {
-    words: Mapped<AtomicU32>,
-    closed: AtomicBool,
-}
-
-/// What is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Letter {
-    pub(crate) zone: u32,
-    pub(crate) offline: bool,
-}
-
-/// What came of asking.
-#[derive(Debug)]
-pub enum Asked {
-    /// It is so, durably.
-    Done,
-    /// The zone is offline already.
-    Refused,
-    /// The host could not make it durable.
-    Failed(io::Error),
-    /// Nobody has the image open who could do it, or not any more.
-    Nobody,
-    /// It is asked for, and not answered after a long time.
-    NoAnswer,
-}
 
 /// Asks the process that has the image in `file` open, which is open for reading and writing, to make
 /// `zone`, which exists, read-only or offline, and waits for it.
@@ -74,7 +30,7 @@ pub fn ask(file: &File, zone: u32, offline: bool) -> Result<Asked, ImageError> {
     if file.metadata().map_err(ImageError::reading)?.len() < superblock.layout.data {
         return Err(ImageError::Damaged("the file ends in its metadata"));
     }
-    let letterbox = Letterbox::new(file, superblock.layout.live).map_err(ImageError::reading)?;
+    let letterbox = letterbox(file, superblock.layout.live).map_err(ImageError::reading)?;
     let mut tries = 0..TRIES;
     while !sys::lock(file, true, ASKER, 1).map_err(ImageError::reading)? || !letterbox.is_read() {
         if tries.next().is_none() {
@@ -96,118 +52,9 @@ pub fn ask(file: &File, zone: u32, offline: bool) -> Result<Asked, ImageError> {
     Ok(Asked::NoAnswer)
 }
 
-impl Letterbox {
-    /// That of the image whose live table is at `live` in `file`.
-    pub(crate) fn new(file: &File, live: u64) -> io::Result<Self> {
-        Ok(Self { words: Mapped::new(file, live, AT, 2)?, closed: AtomicBool::new(false) })
-    }
-
-    /// From now on letters are read. What lies there is of a process that was killed, and nobody's.
-    pub(crate) fn open(&self) {
-        self.word().store(LISTENS, Ordering::Release);
-        // Who waits for an answer learns that there will be none.
-        sys::futex_wake(self.word());
-    }
-
-    /// Blocks until there is a letter; `None` once this is closed, or the host cannot wait.
-    pub(crate) fn next(&self) -> Option<Letter> {
-        loop {
-            // Before looking: whatever comes afterwards changes it.
-            let rung = self.bell().load(Ordering::SeqCst);
-            if self.closed.load(Ordering::SeqCst) {
-                return None;
-            }
-            let word = self.word().load(Ordering::SeqCst);
-            if word & KIND == ASKED {
-                return Some(Letter { zone: word & !(KIND | OFFLINE), offline: word & OFFLINE != 0 });
-            }
-            if let Err(error) = sys::futex_wait(self.bell(), rung, None) {
-                tracing::warn!("nobody can ask for zones to fail any more: {error}");
-                return None;
-            }
-        }
-    }
-
-    /// Says what came of a letter, unless somebody has put another one there since.
-    pub(crate) fn answer(&self, letter: Letter, outcome: Result<(), Failure>) {
-        let answer = match outcome {
-            Ok(()) => 0,
-            Err(Failure::Refused) => REFUSED,
-            Err(Failure::Host(number)) => number.unsigned_abs() & (REFUSED - 1),
-        };
-        let answered = ANSWERED | answer;
-        let _ = self.word().compare_exchange(letter.word(), answered, Ordering::SeqCst, Ordering::SeqCst);
-        sys::futex_wake(self.word());
-    }
-
-    /// No more letters are read. [`Letterbox::next`] ends.
-    pub(crate) fn close(&self) {
-        self.word().store(NOBODY, Ordering::SeqCst);
-        sys::futex_wake(self.word());
-        self.closed.store(true, Ordering::SeqCst);
-        self.ring();
-    }
-
-    /// Whether letters are read.
-    fn is_read(&self) -> bool {
-        self.word().load(Ordering::SeqCst) != NOBODY
-    }
-
-    /// Leaves a letter, over one of somebody who is gone; whether anybody reads it.
-    fn put(&self, letter: Letter) -> bool {
-        let read = |word| (word != NOBODY).then_some(letter.word());
-        let put = self.word().fetch_update(Ordering::SeqCst, Ordering::SeqCst, read).is_ok();
-        self.ring();
-        put
-    }
-
-    /// Waits some time for the answer to a letter.
-    fn answer_to(&self, letter: Letter) -> Option<Asked> {
-        // Its end is seen below.
-        let _ = sys::futex_wait(self.word(), letter.word(), Some(WAIT));
-        let word = self.word().load(Ordering::SeqCst);
-        if word == letter.word() {
-            return None;
-        }
-        if word & KIND != ANSWERED {
-            return Some(Asked::Nobody);
-        }
-        let _ = self.word().compare_exchange(word, LISTENS, Ordering::SeqCst, Ordering::SeqCst);
-        Some(match word & !KIND {
-            0 => Asked::Done,
-            REFUSED => Asked::Refused,
-            number => Asked::Failed(io::Error::from_raw_os_error(number as i32)), // below 2^29
-        })
-    }
-
-    fn ring(&self) {
-        self.bell().fetch_add(1, Ordering::SeqCst);
-        sys::futex_wake(self.bell());
-    }
-
-    /// Counts what there is to look at.
-    fn bell(&self) -> &AtomicU32 {
-        &self.words[0]
-    }
-
-    fn word(&self) -> &AtomicU32 {
-        &self.words[1]
-    }
-}
-
-impl Letter {
-    fn word(self) -> u32 {
-        let offline = if self.offline { OFFLINE } else { 0 };
-        ASKED | offline | self.zone
-    }
-}
-
-/// Why a zone did not fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Failure {
-    Refused,
-    /// The number of the host's error.
-    Host(i32),
+/// The letterbox of the image whose live table is at `live` in `file`.
+pub(super) fn letterbox(file: &File, live: u64) -> io::Result<Letterbox> {
+    Ok(Letterbox::new(Mapped::new(file, live, AT, 2)?))
 }
 
 #[cfg(test)]
@@ -215,6 +62,7 @@ mod tests {
     use super::*;
     use crate::zoned::Geometry;
     use crate::zoned::image::Metadata;
+    use crate::zoned::letterbox::Failure;
 
     fn image() -> File {
         let file = tempfile::tempfile().unwrap();
@@ -225,7 +73,7 @@ mod tests {
 
     fn letterbox(file: &File) -> Letterbox {
         let (superblock, _) = recover::superblock(file).unwrap();
-        Letterbox::new(file, superblock.layout.live).unwrap()
+        super::letterbox(file, superblock.layout.live).unwrap()
     }
 
     #[test]
