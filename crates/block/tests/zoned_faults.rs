@@ -244,6 +244,40 @@ fn what_cannot_be_punched_is_not_seen() {
     }
 }
 
+/// A process that is killed before an append gets to the file leaves what is there below the write pointer.
+#[test]
+fn what_cannot_be_punched_is_written_over_or_its_zone_is_lost() {
+    let _alone = alone();
+    let mut it = Fixture::new(Aio::Sync);
+    let check = move || {
+        it.append(1, 1, 8).unwrap();
+        it.append(2, 2, 8).unwrap();
+        refuse::refuse(libc::SYS_fallocate, libc::ENOSPC).unwrap();
+        it.act(ZoneAction::Reset, 1).unwrap();
+        // Which waits until the clerk has let go of the zone.
+        it.ask(Op::Flush).unwrap();
+        limit_files(Some(DATA));
+        // It is empty on record, which cannot be taken back.
+        it.act(ZoneAction::Reset, 2).unwrap();
+        it.ask(Op::Flush).unwrap();
+        limit_files(None);
+        let mut bytes = vec![0xee; ZONE as usize];
+        Store::read(it.file.as_file(), DATA + ZONE, &mut bytes).unwrap();
+        assert_eq!(bytes, vec![0; ZONE as usize]);
+        assert_eq!(it.zone(1).condition, Condition::Empty);
+        it.append(1, 3, 1).unwrap();
+        assert_eq!(it.zone(2).condition, Condition::Offline);
+        assert!(matches!(it.append(2, 3, 1), Err(Fault::Refused(_))));
+        it.file
+    };
+    let file = thread::spawn(check).join().unwrap();
+    assert_eq!(
+        Metadata::open(file.as_file()).unwrap().zones().zone(2).condition,
+        Condition::Offline,
+        "on record, too"
+    );
+}
+
 /// Without room for the live table, a word would be a signal that ends the process.
 #[test]
 fn a_host_that_is_full_is_noticed_when_an_image_is_opened() {

@@ -94,9 +94,15 @@ impl Keeper for InImage {
 
     /// Takes its data away.
     fn emptied(&self, held: &Held<'_>) {
-        if let Err(error) = self.metadata.punch(held) {
-            let (zone, path) = (held.zone(), self.raw.path.display());
-            tracing::warn!("disk image {path}: the space of zone {zone} cannot be given back: {error}");
+        let Err(error) = self.metadata.punch(held) else { return };
+        let (zone, path) = (held.zone(), self.raw.path.display());
+        tracing::warn!("disk image {path}: the space of zone {zone} cannot be given back: {error}");
+        if let Err(error) = self.metadata.write_over(held) {
+            tracing::error!(
+                "disk image {path}: zone {zone} is lost, what was in it cannot be erased: {error}"
+            );
+            // It is so now, even if it cannot be written down.
+            let _ = self.metadata.lose(held);
         }
     }
 

@@ -252,6 +252,27 @@ impl Metadata {
         self.store.punch(self.data_offset() + geometry.start_of(zone), geometry.capacity_of(zone))
     }
 
+    /// As [`Metadata::punch`], where the host refuses that: its space is not given back.
+    ///
+    /// # Errors
+    /// What the host says: what is left would be seen where a later write is cut short. The zone must be lost.
+    pub(super) fn write_over(&self, held: &Held<'_>) -> io::Result<()> {
+        let (zone, geometry) = (held.zone(), self.zones.geometry());
+        let start = self.data_offset() + geometry.start_of(zone);
+        store::write_over(&*self.store, start, geometry.capacity_of(zone))
+    }
+
+    /// Makes a zone offline that is empty and must take no writes.
+    ///
+    /// # Errors
+    /// What the host says. It is so, but not on record.
+    pub(super) fn lose(&self, held: &Held<'_>) -> io::Result<()> {
+        let mut journal = self.journal();
+        held.lose();
+        let record = Record { zone: held.zone(), condition: Condition::Offline, pointer: 0 };
+        journal.append(&*self.store, &self.superblock, &[record])
+    }
+
     /// Makes a zone full, on record.
     ///
     /// # Errors

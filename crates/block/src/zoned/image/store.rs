@@ -41,6 +41,17 @@ pub trait Store: Send + Sync {
     }
 }
 
+/// Writes zeroes over whatever there is in `len` bytes at `offset`.
+pub(super) fn write_over(store: &dyn Store, mut offset: u64, len: u64) -> io::Result<()> {
+    let (zeroes, end) = (vec![0; 1 << 20], offset + len);
+    while let Some(data) = store.next_data(offset)?.filter(|data| *data < end) {
+        let len = (end - data).min(zeroes.len() as u64);
+        store.write(data, &zeroes[..len as usize])?;
+        offset = data + len;
+    }
+    Ok(())
+}
+
 impl Store for File {
     fn read(&self, mut offset: u64, mut data: &mut [u8]) -> io::Result<()> {
         while !data.is_empty() {

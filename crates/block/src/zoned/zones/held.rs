@@ -61,6 +61,12 @@ impl Held<'_> {
         self.zones.correct(self.zone, Condition::Full, self.written());
     }
 
+    /// Makes the zone offline.
+    #[cfg(not(loom))]
+    pub(in crate::zoned) fn lose(&self) {
+        self.zones.correct(self.zone, Condition::Offline, self.written());
+    }
+
     /// Whether it failed just before it was taken; it does not as long as it is held.
     pub(super) fn is_lost(&self) -> bool {
         matches!(self.zones.word(self.zone).condition, Condition::ReadOnly | Condition::Offline)
