@@ -416,6 +416,25 @@ fn damage_is_never_taken_for_another_state() {
     }
 }
 
+/// Twice where a write pointer has moved: were its record durable before its data, a power cut between would show
+/// what was there before a reset.
+#[test]
+fn a_flush_waits_for_the_host_twice_only_if_a_zone_has_changed() {
+    let recorder = Arc::new(Recorder::default());
+    Metadata::create(&*recorder, geometry(), UUID).unwrap();
+    let image = Metadata::open_store(recorder.clone()).unwrap();
+    for blocks in [1, 0, 2, 0, 0] {
+        if blocks > 0 {
+            put(&image, 1, blocks);
+        }
+        let from = recorder.len();
+        image.flush().unwrap();
+        let inner = recorder.0.lock().unwrap();
+        let syncs = inner.1[from..].iter().filter(|done| matches!(done, Done::Sync)).count();
+        assert_eq!(syncs, if blocks > 0 { 2 } else { 1 });
+    }
+}
+
 /// The journal is written around many times.
 #[test]
 fn a_journal_that_is_full_begins_again() {
