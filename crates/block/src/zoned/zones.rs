@@ -153,13 +153,17 @@ impl Zones {
     /// [`Refusal::OutOfRange`]; [`Refusal::InvalidCommand`] for an offline zone, or where a
     /// sequential zone ends or begins in between.
     pub fn read(&self, offset: u64, len: u64) -> Result<u64, Refusal> {
-        let first = self.range(offset, len)?;
-        self.covered(first, offset, len, |condition| condition != Condition::Offline)?;
-        if self.geometry.is_conventional(first) {
+        let zone = self.range(offset, len)?;
+        if self.geometry.is_conventional(zone) {
+            self.covered(zone, offset, len, |condition| condition != Condition::Offline)?;
             return Ok(len);
         }
-        let end = self.geometry.start_of(first) + self.word(first).pointer;
-        Ok(end.saturating_sub(offset).min(len))
+        let at = offset - self.geometry.start_of(zone);
+        let Word { condition, pointer, .. } = self.word(zone);
+        if at + len > self.geometry.zone_size || condition == Condition::Offline {
+            return Err(Refusal::InvalidCommand);
+        }
+        Ok(pointer.saturating_sub(at).min(len))
     }
 
     /// Gives a write of `len` bytes at `offset` its place.

@@ -28,6 +28,8 @@ pub(super) struct BlkQueue {
     slots: Vec<Slot>,
     free: Vec<Tag>,
     shared: Arc<Shared>,
+    /// The most bytes of one append, of a disk with zones.
+    max_append: Option<u64>,
     /// Requests that fail, or need more, are left for whoever goes on with the ring.
     giving_up: bool,
     /// Storage for the request at hand.
@@ -60,11 +62,14 @@ impl Slot {
 impl BlkQueue {
     pub(super) fn new(disk: Box<dyn Disk>, shared: Arc<Shared>, depth: u16) -> Self {
         let depth = usize::from(depth);
+        let max_append =
+            shared.image.zoned().map(|zoned| config::max_append(zoned.geometry(), shared.segments));
         Self {
             disk,
             slots: Vec::with_capacity(depth),
             free: Vec::with_capacity(depth),
             shared,
+            max_append,
             giving_up: false,
             buffers: Vec::with_capacity(depth),
             ranges: Vec::with_capacity(MAX_RANGES),
@@ -119,19 +124,17 @@ impl BlkQueue {
 
     /// What requests are judged by, of a driver that accepted `features`.
     fn limits(&self, features: u64) -> Limits {
-        let Shared { image, capacity, segments, .. } = &*self.shared;
+        let Shared { image, capacity, .. } = &*self.shared;
         let has = |number| features & bit(number) != 0;
         Limits {
             capacity: capacity.load(Ordering::Relaxed),
             read_only: image.is_read_only(),
             discard: has(v::VIRTIO_BLK_F_DISCARD),
             write_zeroes: has(v::VIRTIO_BLK_F_WRITE_ZEROES),
-            zones: match image.zoned() {
+            zones: match self.max_append {
                 None => Zones::None,
                 Some(_) if !has(v::VIRTIO_BLK_F_ZONED) => Zones::Unknown,
-                Some(zoned) => {
-                    Zones::HostManaged { max_append: config::max_append(zoned.geometry(), *segments) }
-                }
+                Some(max_append) => Zones::HostManaged { max_append },
             },
         }
     }

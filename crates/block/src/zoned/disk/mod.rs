@@ -129,6 +129,7 @@ impl Core {
     }
 
     /// A write is over; whoever waits for its zone learns it.
+    #[inline(always)]
     fn complete(&self, write: Write) {
         self.zones().complete(write);
         if self.bells.ring() {
