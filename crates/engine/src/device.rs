@@ -227,9 +227,6 @@ fn isolated(check: &mut Check<'_>, name: &str, model: &Model, key: &impl Fn(&str
 }
 
 /// Decides what `device` is; `None` after saying what it lacks.
-///
-/// What it calls for each model is never inlined: with all of them in one function, LLVM's elimination of
-/// constraints takes ten minutes of the processor's time.
 pub(crate) fn model(check: &mut Check<'_>, device: &Device) -> Option<Model> {
     let keys = check.keys;
     let key = |name: &str| format!("device.{}.{name}", device.id);
@@ -266,7 +263,6 @@ pub(crate) fn model(check: &mut Check<'_>, device: &Device) -> Option<Model> {
     })
 }
 
-#[inline(never)] // see `model`
 fn block(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Option<Block> {
     let keys = check.keys;
     let queue_size = queue_size(check, key).unwrap_or(1);

@@ -71,7 +71,6 @@ pub enum InterfaceKind {
 }
 
 /// Decides what the interface will be; `None` after saying what it lacks.
-#[inline(never)] // see `device::model`
 pub(crate) fn net(check: &mut Check<'_>, id: &str, key: &impl Fn(&str) -> String) -> Option<Net> {
     let keys = check.keys;
     let backend = keys.word(&key("backend")).unwrap_or("tap");

@@ -58,7 +58,6 @@ pub(crate) static TYPES: &[(&str, u32)] = &[
 const MAX_TYPE: u32 = 0x3f;
 
 /// Decides a disk whose I/O another process does.
-#[inline(never)] // see `device::model`
 pub(crate) fn disk(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Option<Remote> {
     const OTHERS: &[&str] = &[
         "path",
@@ -93,7 +92,6 @@ pub(crate) fn disk(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Opti
 }
 
 /// Decides a network interface whose packets another process moves.
-#[inline(never)] // see `device::model`
 pub(crate) fn net(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Option<Remote> {
     const OTHERS: &[&str] =
         &["fd", "tap.name", "tap.create", "tap.bridge", "tap.owner", "tap.link", "tap.mode", "mtu"];
@@ -111,7 +109,6 @@ pub(crate) fn net(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Optio
 }
 
 /// Decides a folder of the host.
-#[inline(never)] // see `device::model`
 pub(crate) fn fs(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Option<Remote> {
     let keys = check.keys;
     let tag = text(check, key, "sharename", "data")?;
@@ -140,7 +137,6 @@ pub(crate) fn fs(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Option
 }
 
 /// Decides a device of any type.
-#[inline(never)] // see `device::model`
 pub(crate) fn any(check: &mut Check<'_>, key: &impl Fn(&str) -> String) -> Option<Remote> {
     let keys = check.keys;
     let name = text(check, key, "virtio_type", "rng")?;
