@@ -9,10 +9,10 @@ use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use parador_block::{Image, RawOptions};
+use parador_block::{Error, Image, RawOptions};
 use parador_devices::blk::{Blk, BlkOptions};
 use parador_vhost_user::frontend::Remote;
 use parador_vhost_user::server::Server;
@@ -31,12 +31,24 @@ const BLOCKS: u64 = 1024;
 /// Where the process that is killed finds what it is to serve.
 const FOLDER: &str = "PARADOR_TEST_BACKEND";
 
+/// The image that `open` opens, whose lock a process had that was killed: however long a busy kernel takes to let go of
+/// it.
+pub(crate) fn let_go(open: impl Fn() -> Result<Image, Error>) -> Image {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match open() {
+            Err(Error::Locked { .. }) if Instant::now() < end => {}
+            opened => return opened.unwrap(),
+        }
+    }
+}
+
 /// Not a test but the process that is killed.
 #[test]
 fn back_end() {
     let Some(folder) = env::var_os(FOLDER).map(PathBuf::from) else { return };
     let open = if folder.join("zoned").exists() { Image::open_zoned } else { Image::open };
-    let image = open(&RawOptions::new(folder.join("disk"))).unwrap();
+    let image = let_go(|| open(&RawOptions::new(folder.join("disk"))));
     let disk = Blk::new(BlkOptions { queues: QUEUES, ..BlkOptions::new(image) }).unwrap();
     let socket = folder.join("socket");
     drop(fs::remove_file(&socket));

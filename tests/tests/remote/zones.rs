@@ -17,7 +17,7 @@ use parador_virtio::ids::VIRTIO_ID_BLOCK;
 use parador_virtio::testing::{Arena, Driver, Harness, PATIENCE, check_contract};
 use parador_virtio::{QueueState, VirtioDevice};
 
-use crate::kill::{Supervisor, spawn};
+use crate::kill::{Supervisor, let_go, spawn};
 use crate::served::{Served, drive, options, three_ways};
 
 const IN: u32 = 0;
@@ -270,7 +270,7 @@ fn a_zoned_disk_whose_back_end_is_killed_refuses_nothing_and_loses_nothing() {
     let mut child = supervisor.join().unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
-    let image = Image::open_zoned(&RawOptions::new(folder.path().join("disk"))).unwrap();
+    let image = let_go(|| Image::open_zoned(&RawOptions::new(folder.path().join("disk"))));
     let mut known = [parador_block::zoned::Zone {
         start: 0,
         capacity: 0,
@@ -354,7 +354,7 @@ fn a_zone_that_another_process_makes_fail_under_load_has_failed_for_good() {
     child.wait().unwrap();
     drop(remote);
     assert_eq!(lost, conditions(), "left by a process that was killed");
-    drop(Image::open_zoned(&RawOptions::new(&path)).unwrap());
+    drop(let_go(|| Image::open_zoned(&RawOptions::new(&path))));
     assert_eq!(lost, conditions(), "closed");
     assert_eq!(Check::of(&file).unwrap().findings(), []);
 }
