@@ -145,11 +145,12 @@ impl Room {
     pub(super) fn start(&self, mut command: Command, socket: &str) -> Result<Contender> {
         let process = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let contender = Contender { target: vec![self.path(socket)], process: Some(process) };
-        for _ in 0..500 {
+        // Often, as this is also how long a start takes.
+        for _ in 0..100_000 {
             if Path::new(&self.path(socket)).exists() {
                 return Ok(contender);
             }
-            sleep(Duration::from_millis(20));
+            sleep(Duration::from_micros(100));
         }
         bail!("{command:?} does not listen")
     }

@@ -4,7 +4,10 @@
 //! Both disks are in the same state of allocation before anything is written: all zones were reset, all
 //! blocks discarded. Reads are of disks that are written from start to end.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::Result;
 
@@ -108,6 +111,45 @@ pub(super) fn zoned() -> Result<()> {
         measure(&READS, ["", ""])?;
         measure(&OVER, [empty[0], "settled=yes"])?;
     }
+    recovery(&load, &parador)
+}
+
+/// Prints how long it takes to open an image of 1 TiB whose process was killed, with more and more data in all
+/// of its zones: from the start of a process to its socket, beside a raw disk of that size.
+fn recovery(load: &Load, parador: &Path) -> Result<()> {
+    let room = Room::new(load.folder()?)?;
+    let [raw, zoned] = ["raw", "zoned"].map(|name| room.path(name));
+    let no_limits = ["--max-open", "0", "--max-active", "0"];
+    create(parador, &["--size", "1T", &raw])?;
+    create(
+        parador,
+        &[&["--size", "1T", "--zoned", "--zone-size", "64M"], &no_limits[..], &[&zoned]].concat(),
+    )?;
+    let keys = |path: &str, zones: &str| [format!("path={path}"), format!("zoned={zones}")];
+    let (raw, zones) = (keys(&raw, "none"), keys(&zoned, "host-managed"));
+    let mut sockets = (0..).map(|number| format!("{number}.sock"));
+    let mut start = |keys: &[String]| {
+        let (socket, begin) = (sockets.next().unwrap_or_default(), Instant::now());
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        room.ours(parador, &keys, &socket).map(|disk| (disk, begin.elapsed().as_secs_f64() * 1e3))
+    };
+    // Each ends with kill -9 when the next one starts.
+    let mut open = |keys: &[String], fill: &[&str]| -> Result<f64> {
+        if !fill.is_empty() {
+            load.run(&start(keys)?.0, fill)?;
+        }
+        let mut times = (0..PAIRS).map(|_| Ok(start(keys)?.1)).collect::<Result<Vec<f64>>>()?;
+        times.sort_by(f64::total_cmp);
+        Ok(times[PAIRS / 2])
+    };
+    let raw = open(&raw, &[])?;
+    println!("  opening 1 TiB after kill -9: raw {raw:.1} ms; 16384 zones of 64 MiB");
+    for time in ["", "500", "2000"] {
+        let fill = ["sequence", "32", "1", time, "zone=16384", "streams=16384", "empty=zones"];
+        let zones = open(&zones, if time.is_empty() { &[] } else { &fill })?;
+        let written = fs::metadata(&zoned)?.blocks() as f64 * 512.0 / f64::from(1 << 20);
+        println!("    with {written:5.0} MiB in them {zones:6.1} ms: {:.2} times", zones / raw);
+    }
     Ok(())
 }
 
@@ -121,15 +163,16 @@ fn words<'a>(what: &'a str, time: &'a str, first: &'a str) -> Vec<&'a str> {
 
 fn disks(room: &Room, parador: &Path) -> Result<[Contender; 2]> {
     let (zoned, raw) = (room.path("zoned"), room.path("raw"));
-    let create = |words: &[&str]| {
-        let mut command = std::process::Command::new(parador);
-        command::run_quiet(command.args(["image", "create", "--size", "2G"]).args(words))
-    };
-    create(&["--zoned", "--zone-size", "256M", &zoned])?;
-    create(&[&raw])?;
+    create(parador, &["--size", "2G", "--zoned", "--zone-size", "256M", &zoned])?;
+    create(parador, &["--size", "2G", &raw])?;
     let zoned = room.ours(parador, &[&format!("path={zoned}"), "zoned=host-managed"], "zoned.sock")?;
     let raw = room.ours(parador, &[&format!("path={raw}")], "raw.sock")?;
     Ok([zoned, raw])
+}
+
+fn create(parador: &Path, words: &[&str]) -> Result<()> {
+    let mut command = std::process::Command::new(parador);
+    command::run_quiet(command.args(["image", "create"]).args(words))
 }
 
 /// The medians of both, and how they compare.
