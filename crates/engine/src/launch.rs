@@ -82,11 +82,11 @@ impl Running {
         &self.terminals
     }
 
-    /// Waits until the machine has ended, and says how. Whoever asks again gets the same answer.
+    /// Waits until the machine has ended, and says how. Whoever asks again gets the same answer. The process
+    /// is to end then, without taking anything down.
     #[must_use]
     pub fn wait(&self) -> Outcome {
         let outcome = self.machine.wait();
-        // The process ends without taking anything down.
         for image in &self.images {
             if let Err(e) = image.close() {
                 tracing::error!(
@@ -95,6 +95,7 @@ impl Running {
                 );
             }
         }
+        self.machine.leave();
         outcome
     }
 }

@@ -2,12 +2,13 @@
 
 #![expect(unsafe_code, reason = "gives guest memory and descriptors to KVM")]
 
+mod closing;
 mod routes;
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::{Builder, JoinHandle};
 
 use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES, kvm_userspace_memory_region};
@@ -18,6 +19,7 @@ use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 use vmm_sys_util::errno;
 use vmm_sys_util::eventfd::EventFd;
 
+use self::closing::Closing;
 use self::routes::{Route, Routes};
 use crate::pci::{Host, HostMemory, MsiMessage};
 use crate::platform::x86_64::layout::{IDENTITY_MAP, IOAPIC_PINS, TSS};
@@ -122,6 +124,7 @@ pub struct Vm {
     shown: Mutex<Vec<Option<Shown>>>,
     /// Replaced when the guest reboots; none while it is between two lives.
     fd: RwLock<Option<VmFd>>,
+    closing: OnceLock<Closing>,
 }
 
 /// Memory that the guest sees, and at which address.
@@ -151,6 +154,7 @@ impl Vm {
             lines: Mutex::new(Vec::new()),
             shown: Mutex::new(Vec::new()),
             fd: RwLock::new(Some(fd)),
+            closing: OnceLock::new(),
         })
     }
 
@@ -171,6 +175,18 @@ impl Vm {
             fd.register_irqfd(event, *gsi).map_err(KvmError::call("connect an interrupt line"))?;
         }
         *slot = Some(fd);
+        Ok(())
+    }
+
+    /// Has the kernel close this machine, which has ended, when the process has: nobody waits for it then.
+    ///
+    /// # Errors
+    /// The host has no io_uring for this process, which waits as it ends.
+    pub(crate) fn close_after_process(&self) -> io::Result<()> {
+        let slot = self.fd.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(fd) = slot.as_ref() {
+            let _ = self.closing.set(Closing::of(fd)?);
+        }
         Ok(())
     }
 
