@@ -1,5 +1,5 @@
 # Eight processors are online in the guest, and are where the topology says. (One is in `boot`, two in
-# `reboot`.)
+# `reboot`, 32 in `many-cpus`.)
 #
 # needs: bzimage initramfs
 # long: 3000
