@@ -99,6 +99,11 @@ impl RawFile {
         if self.admit(&op)? == 0 && !matches!(op, Op::Flush) {
             return Ok(());
         }
+        self.execute_admitted(op, scratch)
+    }
+
+    /// As [`RawFile::execute`], of what was admitted and moves something.
+    pub(crate) fn execute_admitted(&self, op: Op<'_>, scratch: &mut Scratch) -> io::Result<()> {
         match op {
             Op::Read { offset, buffers } if self.needs_bounce(buffers) => {
                 self.read_bounced(offset, buffers, scratch)

@@ -296,7 +296,7 @@ impl Disk for UringDisk {
             Ok(len) => len,
         };
         let Some(kind) = self.kind(&op, len) else {
-            return Submitted::Done(outcome(self.raw.execute(op, &mut self.scratch)));
+            return Submitted::Done(outcome(self.raw.execute_admitted(op, &mut self.scratch)));
         };
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { buffers: Vec::with_capacity(USUAL_PIECES), ..Slot::default() });
