@@ -89,7 +89,7 @@ pub fn run(name: &str, options: Options) -> Result<Report> {
 
 /// Runs one scenario to its end. An error means the lab failed, a time-out or a machine that died.
 pub fn run_scenario(scenario: &Scenario, options: Options) -> Result<Report> {
-    let place = if scenario.clock == Clock::Virtual { Place::Nested } else { Place::choose()? };
+    let place = if scenario.clock == Clock::Wall { Place::choose()? } else { Place::Nested };
     guest::ensure(if place == Place::Nested { &[Need::Guest, Need::Lab] } else { &[Need::Guest] })?;
     let stage = Stage::new(scenario, build(&scenario.profile)?)?;
     // An outer machine uses one processor. On the machine itself a scenario uses all there are, and
