@@ -54,7 +54,10 @@ fn to_device(words: &Words, source: &Source, from: &Path, to: &Path) -> Result<(
         Wrong::Host(Diagnostic::new(message).cause(&unfit).hint(hint))
     })?;
     copy(conversion, source).map_err(|e| {
-        eprintln!("note: {} has a part of it now, and nothing of what was there", to.display());
+        eprintln!(
+            "note: {} has a part of it now, and nothing of what was there; --force begins anew",
+            to.display()
+        );
         not_copied(from, to, &e)
     })?;
     let lost = source.lost();
