@@ -2,10 +2,10 @@
 # same fio.
 #
 # needs: vmlinux initramfs rootfs qemu
-# clock: virtual
+# clock: virtual ticks
 # profile: release
 # memory: 2560
-# timeout: 1800
+# timeout: 1200
 . "$LAB/lib.sh"
 
 # 128 zones of 1 MiB.
@@ -25,14 +25,19 @@ job() {
         --group_reporting --minimal "$@" >/tmp/fio 2>&1 || { cat /tmp/fio; fail "fio"; }
     awk -F';' -v "name=$name" '/^3;/ { print "job:", name, ($8 > $49 ? $8 : $49) }' /tmp/fio
 }
-debian blkzone reset "$disk"
+blkzone reset "$disk"
+# The first one also brings fio and the device into memory.
+job first --rw=write --size=1M
+blkzone reset "$disk"
 job write-1 --rw=write --size=4M
 job write-8 --rw=write --numjobs=8 --offset=16M --offset_increment=1M --size=1M
 # What is there, and no more.
-debian blkzone reset "$disk"
+blkzone reset "$disk"
 debian fio --name=fill --filename="$disk" --direct=1 --zonemode=zbd --ioengine=libaio --rw=write --bs=256k --size=8M \
     --minimal >/dev/null
 job read --rw=randread --size=8M --io_size=8M
+job sync-read --rw=randread --size=8M --io_size=4M --iodepth=1
+job sync-write --rw=write --size=4M --offset=64M --iodepth=1
 END_OF_GUEST
 
 CMDLINE="console=ttyS0 panic=-1 quiet"
@@ -60,6 +65,6 @@ for name in parador qemu; do
     echo "--- $name"
     $name </dev/null 2>&1 | tee "$name.log"
     says "$name" '^guest: exit 0'
-    sed -n "s/\r*$//; s/^.*job: /bench: passthrough $name /p" "$name.log"
+    sed -n "s/\r*$//; /job: first/d; s/^.*job: /bench: passthrough $name /p" "$name.log"
 done
 rmdir /sys/kernel/config/nullb/zoned
