@@ -2,7 +2,6 @@
 # `reboot`, 32 in `many-cpus`.)
 #
 # needs: bzimage initramfs
-# long: 3000
 . "$LAB/lib.sh"
 
 boot topology sockets=2 cores=2 threads=2 memory.size=512M <<'END'
@@ -12,13 +11,3 @@ same "online" "$(grep -c ^processor /proc/cpuinfo)" 8
 same "packages" "$(ids physical_package_id)" 2
 same "cores" "$(ids core_cpus_list)" 4
 END
-
-# On the one emulated processor of the lab each more costs the guest more than the last: those that wait
-# for their turn take it from the one they wait for.
-if [ -n "$LONG" ]; then
-    LIMIT=2400
-    boot twelve cpus=12 memory.size=512M <<'END'
-same "processors" "$(nproc)" 12
-same "online" "$(grep -c ^processor /proc/cpuinfo)" 12
-END
-fi
