@@ -211,6 +211,7 @@ fn a_place_is_told_before_the_host_hears_of_it() {
     assert!(over(&mut *disk, 2).iter().all(|(_, outcome)| outcome.is_ok()));
     // Those that waited, too: what is over does not start them.
     append(&mut *disk, 1, BLOCK, 7);
+    assert_eq!(disk.placed(), Some((7, ZONE + 2 * BLOCK)));
     disk.kick();
     append(&mut *disk, 1, BLOCK, 8);
     while disk.reap().is_none() {}

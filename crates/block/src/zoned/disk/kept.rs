@@ -1,4 +1,4 @@
-//! Requests that wait for a zone.
+//! Requests that wait: for a zone, or to start.
 
 use crate::zoned::{Refusal, Write, Zones};
 use crate::{Buffer, Tag};
@@ -74,5 +74,32 @@ impl Kind {
                 Err(Refusal::Busy)
             }
         }
+    }
+}
+
+/// A request that has its place, and starts once that could be noted.
+pub(super) struct Ready {
+    pub(super) tag: Tag,
+    pub(super) part: Part,
+    pub(super) buffers: Vec<Buffer>,
+    pub(super) joined: Vec<(Tag, Part)>,
+}
+
+/// A request's part of a write.
+pub(super) struct Part {
+    pub(super) write: Write,
+    pub(super) len: u64,
+    pub(super) append: bool,
+}
+
+impl Part {
+    /// Where on the disk it ends.
+    pub(super) fn end(&self) -> u64 {
+        self.write.offset + self.len
+    }
+
+    /// What is said of it when it is done.
+    pub(super) fn done(&self) -> u64 {
+        if self.append { self.write.offset } else { 0 }
     }
 }

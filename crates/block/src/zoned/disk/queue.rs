@@ -10,9 +10,9 @@ use std::sync::Arc;
 use super::ZonedFile;
 use super::bells::Mailbox;
 use super::clerk::{Job, Work};
-use super::kept::{Kept, Kind};
+use super::kept::{Kept, Kind, Part, Ready};
 use crate::engine::{USUAL_PIECES, tidy};
-use crate::zoned::{Refusal, Write};
+use crate::zoned::Refusal;
 use crate::{Aio, Buffer, Disk, Op, Outcome, Submitted, Tag, ZoneAction, buffer, sys};
 
 /// Reads, writes and appends take no lock here, unless a zone is busy: then they are kept, in order,
@@ -31,8 +31,14 @@ pub(super) struct ZonedDisk {
     spare: Vec<Vec<Buffer>>,
     /// Requests that ended while nobody asked.
     ended: VecDeque<(Tag, Outcome)>,
-    /// Appends in flight whose places nobody asked for yet.
+    /// Appends whose places nobody asked for yet.
     placed: VecDeque<(Tag, u64)>,
+    /// Appends that have their places, which are asked for before anything is written there.
+    ready: VecDeque<Ready>,
+    /// Whether anybody asks for places.
+    asked: bool,
+    /// Storage of lists of joined requests that are not in use.
+    spare_joined: Vec<Vec<(Tag, Part)>>,
     /// Requests the clerk has.
     at_clerk: usize,
     /// The pieces of a read that are in front of the write pointer, or of several writes.
@@ -53,25 +59,6 @@ struct Slot {
     part: Option<Part>,
     /// Requests that are done with it, each right behind the one before.
     joined: Vec<(Tag, Part)>,
-}
-
-/// A request's part of a write.
-struct Part {
-    write: Write,
-    len: u64,
-    append: bool,
-}
-
-impl Part {
-    /// Where on the disk it ends.
-    fn end(&self) -> u64 {
-        self.write.offset + self.len
-    }
-
-    /// What is said of it when it is done.
-    fn done(&self) -> u64 {
-        if self.append { self.write.offset } else { 0 }
-    }
 }
 
 /// The most bytes that are written at once for several requests: more would not be quicker.
@@ -95,6 +82,9 @@ impl ZonedDisk {
             spare: Vec::new(),
             ended: VecDeque::with_capacity(depth),
             placed: VecDeque::with_capacity(depth),
+            ready: VecDeque::with_capacity(depth),
+            asked: false,
+            spare_joined: Vec::new(),
             at_clerk: 0,
             pieces: Vec::with_capacity(USUAL_PIECES),
             joined: Vec::new(),
@@ -207,36 +197,51 @@ impl ZonedDisk {
             Err(Refusal::Busy) => return None,
             Err(refusal) => return Some(refused(refusal)),
         };
-        let (at, append) = (write.offset, kind.is_append());
-        let part = Part { write, len, append };
-        let submitted = if *behind > 0 && self.is_device {
-            self.start_joined(kind, part, buffers, tag, behind)
-        } else {
-            self.start(Op::Write { offset: self.data_offset + at, buffers }, tag, Some(part))
-        };
-        if append && matches!(submitted, Submitted::InFlight) {
-            self.note((tag, at));
+        let part = Part { write, len, append: kind.is_append() };
+        // A device has all in the order of its zones' places, and a write may take appends along.
+        if !part.append && !self.is_device {
+            let offset = self.data_offset + part.write.offset;
+            return Some(self.start(Op::Write { offset, buffers }, tag, Some(part)));
         }
-        Some(submitted)
+        let mut pieces = self.spare.pop().unwrap_or_default();
+        pieces.extend_from_slice(buffers);
+        if self.is_device {
+            self.join(kind, &part, &mut pieces, behind);
+        }
+        if part.append {
+            self.note((tag, part.write.offset));
+        }
+        let mut joined = self.spare_joined.pop().unwrap_or_default();
+        mem::swap(&mut joined, &mut self.joined);
+        self.ready.push_back(Ready { tag, part, buffers: pieces, joined });
+        Some(Submitted::InFlight)
     }
 
-    /// Starts a write, and all that can go with it.
-    fn start_joined(
-        &mut self,
-        kind: Kind,
-        first: Part,
-        buffers: &[Buffer],
-        tag: Tag,
-        behind: &mut usize,
-    ) -> Submitted {
-        let mut pieces = mem::take(&mut self.pieces);
-        pieces.extend_from_slice(buffers);
-        self.join(kind, &first, &mut pieces, behind);
-        let offset = self.data_offset + first.write.offset;
-        let submitted = self.start(Op::Write { offset, buffers: &pieces }, tag, Some(first));
-        pieces.clear();
-        self.pieces = pieces;
-        submitted
+    /// Starts all that has its place.
+    fn start_ready(&mut self) {
+        self.each_ready(|disk, buffers, tag, part| {
+            let offset = disk.data_offset + part.write.offset;
+            disk.start(Op::Write { offset, buffers }, tag, Some(part))
+        });
+    }
+
+    /// Ends all that has its place and was not started.
+    fn drop_ready(&mut self) {
+        let interrupted = || Err(io::ErrorKind::Interrupted.into());
+        self.each_ready(|disk, _, _, part| Submitted::Done(disk.over(Some(part), interrupted())));
+    }
+
+    /// Has `go` do what becomes of each that is ready, and of all that is joined with it.
+    fn each_ready(&mut self, go: impl Fn(&mut Self, &[Buffer], Tag, Part) -> Submitted) {
+        while let Some(Ready { tag, part, mut buffers, mut joined }) = self.ready.pop_front() {
+            mem::swap(&mut joined, &mut self.joined);
+            self.spare_joined.push(joined);
+            if let Submitted::Done(outcome) = go(self, &buffers, tag, part) {
+                self.ended.push_back((tag, outcome));
+            }
+            tidy(&mut buffers);
+            self.spare.push(buffers);
+        }
     }
 
     /// Takes those of the next `behind` that are kept which go on where `first` ends, one after the other.
@@ -268,7 +273,7 @@ impl ZonedDisk {
     /// An append has got its place.
     fn note(&mut self, place: (Tag, u64)) {
         // For whoever never asks, no more than are in flight.
-        if self.placed.len() >= self.depth.max(self.slots.len()) {
+        if self.placed.len() >= self.depth.max(self.slots.len() + self.ready.len()) {
             self.placed.pop_front();
         }
         self.placed.push_back(place);
@@ -404,12 +409,20 @@ impl Disk for ZonedDisk {
 
     fn placed(&mut self) -> Option<(Tag, u64)> {
         // What gets its place now is not on its way before somebody could write that down.
+        self.asked = true;
         self.retry();
         self.placed.pop_front()
     }
 
     fn kick(&mut self) {
+        self.start_ready();
         self.retry();
+        if !self.asked {
+            self.start_ready();
+        } else if !self.ready.is_empty() {
+            // They start with the next kick, once somebody could ask for their places.
+            sys::signal(self.mailbox.wake());
+        }
         self.inner.kick();
     }
 
@@ -429,7 +442,8 @@ impl Disk for ZonedDisk {
 
     fn wait(&mut self) {
         self.kick();
-        if !self.ended.is_empty() || (self.at_clerk > 0 && self.mailbox.has_mail()) {
+        let now = !self.ended.is_empty() || !self.ready.is_empty();
+        if now || (self.at_clerk > 0 && self.mailbox.has_mail()) {
             return;
         }
         if self.moving() > 0 {
@@ -448,6 +462,7 @@ impl Disk for ZonedDisk {
             tidy(&mut kept.buffers);
             self.spare.push(kept.buffers);
         }
+        self.drop_ready();
         self.mailbox.rests();
         self.file.core.desk.give_up(&self.mailbox);
     }
@@ -464,6 +479,7 @@ impl Disk for ZonedDisk {
 impl Drop for ZonedDisk {
     fn drop(&mut self) {
         // A zone waits for its writes, whoever else has it.
+        self.drop_ready();
         while self.moving() > 0 {
             self.inner.wait();
             while let Some((index, result)) = self.inner.reap() {

@@ -1,5 +1,6 @@
 //! Requests that find a zone busy.
 
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -103,6 +104,55 @@ fn writes_to_a_busy_zone_wait_in_order_and_nothing_else_does() {
         // In any other order the second would not have been at the write pointer.
         assert_eq!(file.core.zones().zone(1).write_pointer, Some(ZONE + 2 * BLOCK as u64));
         assert_eq!(it.condition(1), Condition::Closed);
+    }
+}
+
+/// A process that is killed in between would leave data in a place that nobody knows of: whoever goes on would
+/// append it once more, and the zone would be full before its driver thinks so.
+#[test]
+fn nothing_is_appended_before_its_place_was_asked_for() {
+    for aio in ENGINES {
+        let mut it = Fixture::new(aio);
+        let file = Arc::clone(&it.file);
+        let buffers = [it.buffer(BLOCK)];
+        let append = Op::Append { zone: ZONE, buffers: &buffers };
+        let at = file.core.keeper.data_offset() + ZONE;
+        let written = |it: &Fixture, from: u64| {
+            let mut data = [0; BLOCK];
+            it.path.as_file().read_exact_at(&mut data, at + from).unwrap();
+            data.iter().all(|byte| *byte == 0x5a)
+        };
+        assert!(matches!(it.disk.submit(append, 1), Submitted::InFlight));
+        thread::sleep(Duration::from_millis(2));
+        assert!(!written(&it, 0), "{aio:?}");
+        assert_eq!(it.disk.placed(), Some((1, ZONE)));
+        // One that finds the zone busy gets its place while places are asked for.
+        let held = file.core.zones().hold(2 * ZONE).unwrap();
+        let busy = Op::Append { zone: 2 * ZONE, buffers: &buffers };
+        assert!(matches!(it.disk.submit(busy, 2), Submitted::InFlight));
+        assert_eq!(it.disk.placed(), None);
+        drop(held);
+        file.core.bells.ring_queues();
+        it.disk.kick();
+        let mut ended = Vec::new();
+        while ended.len() < 2 {
+            if it.disk.placed().is_some() {
+                thread::sleep(Duration::from_millis(2));
+                assert!(!written(&it, ZONE), "{aio:?}");
+            }
+            it.disk.wait();
+            ended.extend(std::iter::from_fn(|| it.disk.reap()).map(|(tag, outcome)| (tag, outcome.unwrap())));
+        }
+        assert_eq!(ended, [(1, ZONE), (2, 2 * ZONE)]);
+        assert!(written(&it, 0) && written(&it, ZONE));
+        // One that has its place and is given up leaves zeroes there.
+        assert!(matches!(it.disk.submit(append, 3), Submitted::InFlight));
+        assert_eq!(it.disk.placed(), Some((3, ZONE + BLOCK as u64)));
+        it.disk.cancel();
+        let (tag, outcome) = it.disk.reap().unwrap();
+        assert_eq!((tag, outcome.is_err()), (3, true));
+        assert!(!written(&it, BLOCK as u64));
+        assert!(file.core.zones().hold(ZONE).is_ok(), "and no zone busy");
     }
 }
 
@@ -240,7 +290,7 @@ fn what_was_never_written_reads_as_zeroes_even_where_the_file_has_something_else
     for aio in ENGINES {
         let mut it = Fixture::new(aio);
         let data = it.file.core.keeper.data_offset();
-        std::os::unix::fs::FileExt::write_all_at(it.path.as_file(), &[9; 3 * BLOCK], data + ZONE).unwrap();
+        FileExt::write_all_at(it.path.as_file(), &[9; 3 * BLOCK], data + ZONE).unwrap();
         it.write(ZONE, 1);
         it.settle_writes();
         let buffers = [it.buffer(3 * BLOCK)];
