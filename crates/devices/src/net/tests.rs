@@ -431,6 +431,7 @@ fn queues_come_in_pairs_and_are_used_when_the_driver_says_so() {
     }
     assert_eq!(command(&mut harness, control, 4, 0, &[3, 0]), 0);
     let spread = flows(&mut harness);
+    assert_eq!(spread.iter().sum::<i32>(), 64);
     assert!(spread.iter().filter(|&&count| count > 0).count() > 1, "{spread:?}");
     harness.request(5, &[&HEADER, &frame_from(1, 80)], &[]);
     assert!(wire.receive(PATIENCE).is_some());

@@ -33,7 +33,7 @@ pub(super) struct ZonedDisk {
     ended: VecDeque<(Tag, Outcome)>,
     /// Appends whose places nobody asked for yet.
     placed: VecDeque<(Tag, u64)>,
-    /// Appends that have their places, which are asked for before anything is written there.
+    /// Requests that have their places, of which those of appends are asked for before anything is written.
     ready: VecDeque<Ready>,
     /// Whether anybody asks for places.
     asked: bool,
@@ -41,7 +41,7 @@ pub(super) struct ZonedDisk {
     spare_joined: Vec<Vec<(Tag, Part)>>,
     /// Requests the clerk has.
     at_clerk: usize,
-    /// The pieces of a read that are in front of the write pointer, or of several writes.
+    /// The pieces of a read that are in front of the write pointer.
     pieces: Vec<Buffer>,
     /// What is about to be written with another one, or was.
     joined: Vec<(Tag, Part)>,

@@ -248,8 +248,14 @@ impl Metadata {
     /// # Errors
     /// What the host says; its space is not given back then.
     pub fn punch(&self, held: &Held<'_>) -> io::Result<()> {
+        let (start, len) = self.data_of(held);
+        self.store.punch(start, len)
+    }
+
+    /// Where the data of a zone is in the file, and how much there can be.
+    fn data_of(&self, held: &Held<'_>) -> (u64, u64) {
         let (zone, geometry) = (held.zone(), self.zones.geometry());
-        self.store.punch(self.data_offset() + geometry.start_of(zone), geometry.capacity_of(zone))
+        (self.data_offset() + geometry.start_of(zone), geometry.capacity_of(zone))
     }
 
     /// As [`Metadata::punch`], where the host refuses that: its space is not given back.
@@ -257,9 +263,8 @@ impl Metadata {
     /// # Errors
     /// What the host says: what is left would be seen where a later write is cut short. The zone must be lost.
     pub(super) fn write_over(&self, held: &Held<'_>) -> io::Result<()> {
-        let (zone, geometry) = (held.zone(), self.zones.geometry());
-        let start = self.data_offset() + geometry.start_of(zone);
-        store::write_over(&*self.store, start, geometry.capacity_of(zone))
+        let (start, len) = self.data_of(held);
+        store::write_over(&*self.store, start, len)
     }
 
     /// Makes a zone offline that is empty and must take no writes.
